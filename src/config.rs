@@ -1,0 +1,373 @@
+//! Configuration: a builder with few knobs, validated once, and the only reader of the environment.
+
+use std::time::Duration;
+
+use crate::encode::Algorithm;
+use crate::error::{Error, Result};
+use crate::limits::*;
+
+/// Whether `direct://` insists on O_DIRECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DirectPolicy {
+    /// Fail with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where direct I/O is not to be had.
+    Require,
+    /// Use direct I/O where it is to be had, else buffered I/O; the report says which mode ran.
+    #[default]
+    Prefer,
+}
+
+/// Settings of one store and its engine. Made by [`Config::builder`], valid by construction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    io_threads: usize,
+    queue_depth_parts: usize,
+    open_writers_max: usize,
+    part_bytes: usize,
+    timeout: Duration,
+    shutdown_timeout: Duration,
+    direct: DirectPolicy,
+    checksum: Option<Algorithm>,
+}
+
+impl Config {
+    /// A builder holding the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The defaults, overridden by the environment: `SYNCLINE_IO_THREADS`, `SYNCLINE_PART_SIZE` and
+    /// `SYNCLINE_MEMORY` (sizes as in [`parse_bytes`]).
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the variable whose value is not usable.
+    pub fn from_env() -> Result<Config> {
+        Config::builder().env()?.build()
+    }
+
+    /// Number of I/O threads of the store.
+    pub fn io_threads(&self) -> usize {
+        self.io_threads
+    }
+
+    /// Number of parts that may wait for an I/O thread.
+    pub fn queue_depth_parts(&self) -> usize {
+        self.queue_depth_parts
+    }
+
+    /// Number of writers open at a time; one more fails with `LimitExceeded`.
+    pub fn open_writers_max(&self) -> usize {
+        self.open_writers_max
+    }
+
+    /// Bytes of a part buffer, and of a checksum block.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
+    }
+
+    /// Time without progress after which a call gives up.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Time a closing engine waits for its threads.
+    pub fn shutdown_timeout(&self) -> Duration {
+        self.shutdown_timeout
+    }
+
+    /// Whether `direct://` insists on O_DIRECT.
+    pub fn direct(&self) -> DirectPolicy {
+        self.direct
+    }
+
+    /// The checksum writers compute unless told otherwise.
+    pub fn checksum(&self) -> Option<Algorithm> {
+        self.checksum
+    }
+
+    /// The most memory the store's part buffers ever take:
+    /// `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.buffers_max() as u64 * self.part_bytes as u64
+    }
+
+    pub(crate) fn buffers_max(&self) -> usize {
+        self.queue_depth_parts + self.io_threads + self.open_writers_max
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            io_threads: IO_THREADS_DEFAULT,
+            queue_depth_parts: QUEUE_DEPTH_PARTS_DEFAULT,
+            open_writers_max: OPEN_WRITERS_DEFAULT,
+            part_bytes: PART_BYTES_DEFAULT,
+            timeout: Duration::from_secs(TIMEOUT_SECS_DEFAULT),
+            shutdown_timeout: Duration::from_secs(SHUTDOWN_TIMEOUT_SECS_DEFAULT),
+            direct: DirectPolicy::default(),
+            checksum: Some(Algorithm::Crc32c),
+        }
+    }
+}
+
+/// Collects settings; [`build`](ConfigBuilder::build) reports every conflict at once.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct ConfigBuilder {
+    io_threads: Option<usize>,
+    queue_depth_parts: Option<usize>,
+    open_writers_max: Option<usize>,
+    part_bytes: Option<usize>,
+    memory_bytes_max: Option<u64>,
+    timeout: Option<Duration>,
+    shutdown_timeout: Option<Duration>,
+    direct: Option<DirectPolicy>,
+    checksum: Option<Option<Algorithm>>,
+}
+
+impl ConfigBuilder {
+    /// Number of I/O threads, 1 to 1,024. Default 4: enough to keep one disk's queue filled.
+    pub fn io_threads(mut self, threads: usize) -> Self {
+        self.io_threads = Some(threads);
+        self
+    }
+
+    /// Parts that may wait for an I/O thread. Default 4; smaller when `memory_bytes_max` asks for it.
+    pub fn queue_depth_parts(mut self, parts: usize) -> Self {
+        self.queue_depth_parts = Some(parts);
+        self
+    }
+
+    /// Writers open at a time. Default 32; fewer when `memory_bytes_max` asks for it.
+    pub fn open_writers_max(mut self, writers: usize) -> Self {
+        self.open_writers_max = Some(writers);
+        self
+    }
+
+    /// Bytes of a part buffer, a multiple of 4096 from 64 KiB to 1 GiB. Default 8 MiB; smaller when
+    /// `memory_bytes_max` asks for it.
+    pub fn part_bytes(mut self, bytes: usize) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// Upper bound on the memory of all part buffers, in bytes. What was not set explicitly is
+    /// lowered until the formula of [`Config::memory_bytes_max`] holds. Default: no further bound.
+    pub fn memory_bytes_max(mut self, bytes: u64) -> Self {
+        self.memory_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Time without progress after which a call fails with `TimedOut`. Default 300 s: longer than a
+    /// loaded parallel filesystem's usual stalls.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Time a closing engine waits for its threads before it detaches them. Default 30 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether `direct://` insists on O_DIRECT. Default: prefer.
+    pub fn direct(mut self, policy: DirectPolicy) -> Self {
+        self.direct = Some(policy);
+        self
+    }
+
+    /// The checksum writers compute; `None` for none. Default CRC32C.
+    pub fn checksum(mut self, checksum: Option<Algorithm>) -> Self {
+        self.checksum = Some(checksum);
+        self
+    }
+
+    /// Takes what the environment sets and this builder does not have yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the variable whose value is not usable.
+    pub fn env(mut self) -> Result<Self> {
+        let threads = read_env("SYNCLINE_IO_THREADS", |text| text.parse().ok())?;
+        let part = read_env("SYNCLINE_PART_SIZE", |text| {
+            parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok())
+        })?;
+        let memory = read_env("SYNCLINE_MEMORY", |text| parse_bytes(text).ok())?;
+        self.io_threads = self.io_threads.or(threads);
+        self.part_bytes = self.part_bytes.or(part);
+        self.memory_bytes_max = self.memory_bytes_max.or(memory);
+        Ok(self)
+    }
+
+    /// Checks all settings together.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming every setting that is out of range or in conflict.
+    pub fn build(self) -> Result<Config> {
+        let d = Config::default();
+        let mut config = Config {
+            io_threads: self.io_threads.unwrap_or(d.io_threads),
+            queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
+            open_writers_max: self.open_writers_max.unwrap_or(d.open_writers_max),
+            part_bytes: self.part_bytes.unwrap_or(d.part_bytes),
+            timeout: self.timeout.unwrap_or(d.timeout),
+            shutdown_timeout: self.shutdown_timeout.unwrap_or(d.shutdown_timeout),
+            direct: self.direct.unwrap_or(d.direct),
+            checksum: self.checksum.unwrap_or(d.checksum),
+        };
+        if let Some(memory) = self.memory_bytes_max {
+            self.fit(&mut config, memory);
+        }
+        let mut wrong = self.out_of_range(&config);
+        if let Some(memory) = self.memory_bytes_max
+            && config.memory_bytes_max() > memory
+        {
+            wrong.push(format!(
+                "memory_bytes_max {memory} is less than (queue_depth_parts {} + io_threads {} + \
+                 open_writers_max {}) * part_bytes {} = {}",
+                config.queue_depth_parts,
+                config.io_threads,
+                config.open_writers_max,
+                config.part_bytes,
+                config.memory_bytes_max()
+            ));
+        }
+        if wrong.is_empty() {
+            return Ok(config);
+        }
+        Err(Error::invalid("configure", wrong.join("; ")))
+    }
+
+    /// Lowers what the user left open: first waiting parts and writers, then threads, then the part.
+    fn fit(&self, config: &mut Config, memory: u64) {
+        let lower = |set: bool, value: &mut usize, floor: usize| {
+            if set || *value <= floor {
+                return false;
+            }
+            *value = (*value / 2).max(floor);
+            true
+        };
+        while config.memory_bytes_max() > memory {
+            let changed = lower(self.open_writers_max.is_some(), &mut config.open_writers_max, 4)
+                || lower(self.queue_depth_parts.is_some(), &mut config.queue_depth_parts, 1)
+                || lower(self.part_bytes.is_some(), &mut config.part_bytes, MIB)
+                || lower(self.io_threads.is_some(), &mut config.io_threads, 1)
+                || lower(self.open_writers_max.is_some(), &mut config.open_writers_max, 1)
+                || lower(self.part_bytes.is_some(), &mut config.part_bytes, PART_BYTES_MIN);
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    fn out_of_range(&self, config: &Config) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |name: &str, value: usize, min: usize, max: usize| {
+            if !(min..=max).contains(&value) {
+                wrong.push(format!("{name} {value} is not between {min} and {max}"));
+            }
+        };
+        check("io_threads", config.io_threads, 1, IO_THREADS_MAX);
+        check("queue_depth_parts", config.queue_depth_parts, 1, QUEUE_DEPTH_PARTS_MAX);
+        check("open_writers_max", config.open_writers_max, 1, OPEN_WRITERS_MAX);
+        check("part_bytes", config.part_bytes, PART_BYTES_MIN, PART_BYTES_MAX);
+        if !config.part_bytes.is_multiple_of(PART_BYTES_MULTIPLE) {
+            let part = config.part_bytes;
+            wrong.push(format!("part_bytes {part} is not a multiple of {PART_BYTES_MULTIPLE}"));
+        }
+        if config.timeout.is_zero() {
+            wrong.push("timeout is zero".to_owned());
+        }
+        wrong
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+fn read_env<T>(name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    match value.to_str().and_then(parse) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::invalid("configure", format!("{name}={value:?} is not usable"))),
+    }
+}
+
+/// Reads a size: a number with an optional unit, `K`/`KiB`, `M`/`MiB`, `G`/`GiB`, `T`/`TiB` (powers of
+/// 1024) or `KB`, `MB`, `GB`, `TB` (powers of 1000), in any case; a fraction is allowed before a unit.
+///
+/// ```
+/// assert_eq!(syncline::parse_bytes("16MiB").unwrap(), 16 << 20);
+/// assert_eq!(syncline::parse_bytes("1.5k").unwrap(), 1536);
+/// assert!(syncline::parse_bytes("12 apples").is_err());
+/// ```
+///
+/// # Errors
+/// `InvalidInput` for anything else, and for sizes of 2^63 bytes or more.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let bad = || {
+        Error::invalid("parse size", format!("{text:?} is not a size"))
+            .with_remedy("write for example 4096, 512KiB, 16MiB or 1.5GiB")
+    };
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let unit_bytes: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(bad()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(unit_bytes).filter(|b| *b < 1 << 63).ok_or_else(bad);
+    }
+    let value: f64 = number.parse().map_err(|_| bad())?;
+    let bytes = value * unit_bytes as f64;
+    if unit_bytes == 1 || !bytes.is_finite() || bytes >= (1u64 << 63) as f64 {
+        return Err(bad());
+    }
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_bound_lowers_what_was_left_open() {
+        let config = Config::builder().memory_bytes_max(32 << 20).build().unwrap();
+        assert!(config.memory_bytes_max() <= 32 << 20, "{config:?}");
+        let tiny = Config::builder().memory_bytes_max(3 * 64 * 1024).build().unwrap();
+        assert_eq!(tiny.memory_bytes_max(), 3 * 64 * 1024);
+    }
+
+    #[test]
+    fn conflicts_are_named_together() {
+        let error = Config::builder()
+            .io_threads(0)
+            .part_bytes(5000)
+            .memory_bytes_max(1)
+            .build()
+            .unwrap_err();
+        let text = error.to_string();
+        for needle in ["io_threads 0", "part_bytes 5000", "memory_bytes_max 1"] {
+            assert!(text.contains(needle), "{needle} missing in {text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("64k", 65536), ("2GB", 2_000_000_000)] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "MiB", "-1", "1.5", "1e3", "99999999999T", "1..2M", "9223372036854775808"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

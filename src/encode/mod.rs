@@ -1,0 +1,9 @@
+//! Transformations of bytes in memory: checksums. Pure; nothing here does I/O.
+
+mod blocks;
+mod combine;
+mod crc;
+
+pub use blocks::BlockChecksums;
+pub(crate) use blocks::{PartSum, StreamHasher};
+pub use crc::{Algorithm, Checksum, Hasher};

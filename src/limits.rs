@@ -1,0 +1,112 @@
+//! Bounds and defaults: one name, one unit, one source each.
+
+use std::time::Duration;
+
+/// Bytes of a part buffer and of a checksum block, unless configured: large enough that a disk or a
+/// server is busy with one, small enough that four in flight fit a node's spare memory.
+pub const PART_BYTES_DEFAULT: usize = 8 * MIB;
+
+/// Smallest part a user may configure: below, per-part costs outweigh the transfer.
+pub const PART_BYTES_MIN: usize = 64 * 1024;
+
+/// Largest part a user may configure.
+pub const PART_BYTES_MAX: usize = 1024 * MIB;
+
+/// Part sizes are multiples of this, so that every part of an O_DIRECT file starts aligned.
+/// Source: the page size of x86-64, and the largest logical block size of disks in use.
+pub const PART_BYTES_MULTIPLE: usize = 4096;
+
+/// I/O threads per store, unless configured.
+pub const IO_THREADS_DEFAULT: usize = 4;
+
+/// Most I/O threads per store.
+pub const IO_THREADS_MAX: usize = 1024;
+
+/// Parts that may wait for an I/O thread, unless configured.
+pub const QUEUE_DEPTH_PARTS_DEFAULT: usize = 4;
+
+/// Most parts that may wait for an I/O thread.
+pub const QUEUE_DEPTH_PARTS_MAX: usize = 65_536;
+
+/// Writers open at a time, unless configured. Each holds one part buffer.
+pub const OPEN_WRITERS_DEFAULT: usize = 32;
+
+/// Most writers open at a time.
+pub const OPEN_WRITERS_MAX: usize = 1_000_000;
+
+/// Seconds without progress after which a call gives up, unless configured.
+pub const TIMEOUT_SECS_DEFAULT: u64 = 300;
+
+/// Seconds a closing engine waits for its threads before it detaches them, unless configured.
+pub const SHUTDOWN_TIMEOUT_SECS_DEFAULT: u64 = 30;
+
+/// Bytes copied and hashed at a time: fits the second-level cache beside its source.
+pub const HASH_STEP_BYTES: usize = 64 * 1024;
+
+/// Most checksum blocks of one object; above, neighbours are merged and the block doubles.
+pub const CHECKSUM_BLOCKS_MAX: usize = 1024;
+
+/// O_DIRECT alignment tried where the kernel does not tell one (no `STATX_DIOALIGN` in the mask).
+/// Source: the largest logical block size of disks in use.
+pub const DIRECT_ALIGN_UNPROVEN_BYTES: usize = 4096;
+
+/// Smallest size hint for which space is set aside: less is one write, which allocates as well.
+pub const PREALLOCATE_BYTES_MIN: u64 = MIB as u64;
+
+/// Smallest part whose writeback is started at once: less is left to the commit's sync.
+pub const WRITEBACK_BYTES_MIN: usize = MIB;
+
+/// First step by which a file of unknown size is extended ahead of its writes; doubles up to the maximum.
+pub const PREALLOCATE_STEP_BYTES_MIN: u64 = 64 * MIB as u64;
+
+/// Largest step by which a file of unknown size is extended ahead of its writes.
+pub const PREALLOCATE_STEP_BYTES_MAX: u64 = 1024 * MIB as u64;
+
+/// Smallest piece of the caller's memory handed to an I/O thread as it is; less is cheaper to copy.
+pub const HANDOVER_BYTES_MIN: usize = 64 * 1024;
+
+/// Receipts and read outcomes room is set aside for; more are made room for as they come.
+pub const RECEIPTS_EXPECTED: usize = 1024;
+
+/// Longest that cancelling an upload waits for its parts under way, and then for its removal.
+pub const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest name of a file or directory. Source: NAME_MAX in linux/limits.h.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Objects asked of a backend at a time when listing.
+pub const LIST_PAGE_OBJECTS: usize = 1000;
+
+/// Largest manifest read: 10 million shards at about 200 bytes each fit.
+pub const MANIFEST_BYTES_MAX: u64 = 4096 * MIB as u64;
+
+/// Largest receipt read. A receipt carries one shard: about 10 KiB with 1,024 block checksums.
+pub const RECEIPT_BYTES_MAX: u64 = MIB as u64;
+
+/// Largest `latest.json` read.
+pub const LATEST_BYTES_MAX: u64 = 64 * 1024;
+
+/// Most ranks of one checkpoint, so that a forged world size cannot ask for unbounded memory.
+pub const WORLD_SIZE_MAX: u32 = 16_777_216;
+
+/// Longest key of a shard that a manifest may name. Source: S3, "object key names", 1,024 bytes of UTF-8.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Least number of threads that wait on the many objects of a checkpoint; more where the store has more
+/// I/O threads. They wait rather than compute: ten thousand receipts at 10 ms each are read in seconds.
+pub const CHECKPOINT_THREADS_MIN: usize = 16;
+
+/// Longest pause, in milliseconds, between two looks for missing receipts.
+pub const RECEIPT_POLL_MS_MAX: u64 = 500;
+
+/// Directories a backend remembers as durable before it forgets them all and asks the disk again.
+pub const DURABLE_DIRECTORIES_MAX: usize = 65_536;
+
+const MIB: usize = 1024 * 1024;
+
+const _: () = assert!(PART_BYTES_MIN.is_multiple_of(PART_BYTES_MULTIPLE));
+const _: () = assert!(PART_BYTES_MAX.is_multiple_of(PART_BYTES_MULTIPLE));
+const _: () = assert!(PART_BYTES_DEFAULT.is_multiple_of(PART_BYTES_MULTIPLE));
+const _: () = assert!(PART_BYTES_MULTIPLE.is_multiple_of(DIRECT_ALIGN_UNPROVEN_BYTES));
+const _: () = assert!(PART_BYTES_MIN <= PART_BYTES_DEFAULT && PART_BYTES_DEFAULT <= PART_BYTES_MAX);
+const _: () = assert!(HASH_STEP_BYTES <= PART_BYTES_MIN);
