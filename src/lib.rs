@@ -5,6 +5,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("syncline runs on Linux only: it is built on O_DIRECT, statx and renameat2");
 
+mod buffer;
 mod config;
 mod encode;
 mod error;
@@ -12,6 +13,7 @@ mod limits;
 mod sync;
 mod time;
 
+pub use buffer::AlignedVec;
 pub use bytes::Bytes;
 pub use config::{Config, ConfigBuilder, DirectPolicy, parse_bytes};
 pub use encode::{Algorithm, BlockChecksums, Checksum, Hasher};

@@ -1,0 +1,12 @@
+//! Memory for bytes on their way: aligned buffers, the bounded pool of them, parts, and the loan of a
+//! caller's memory to the I/O threads.
+
+mod aligned;
+mod loan;
+mod part;
+mod pool;
+
+pub use aligned::AlignedVec;
+pub(crate) use loan::{LenderMut, Loan, LoanMut, lend, lend_mut};
+pub(crate) use part::{Part, Payload};
+pub(crate) use pool::{Pool, PoolBuffer};

@@ -1,0 +1,159 @@
+//! The bounded pool of part buffers of one engine.
+//!
+//! Waiting for a buffer cannot deadlock. The pool has `queue_depth_parts + io_threads +
+//! open_writers_max` buffers. A buffer is in one of three places: a writer holds at most one (being
+//! filled, or full and waiting for room in the queue) and there are at most `open_writers_max`
+//! writers; the queue holds at most `queue_depth_parts`; an I/O thread holds at most one, that of the
+//! part it writes or the one it reads through. A writer that waits for a buffer holds none, and an I/O
+//! thread that waits for one runs a job without one, so whoever waits finds a buffer free or one that
+//! an I/O thread or the queue will free without needing another.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::buffer::AlignedVec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+use crate::time::Deadline;
+
+/// A bounded set of equal, page-aligned buffers, made when first needed and used again.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    returned: Condvar,
+    buffer_bytes: usize,
+    buffers_max: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last one back is the first one out: it is the warmest.
+    free: Vec<AlignedVec>,
+    /// Buffers in use.
+    taken: usize,
+}
+
+impl Pool {
+    pub fn new(buffer_bytes: usize, buffers_max: usize) -> Arc<Pool> {
+        Arc::new(Pool {
+            state: Mutex::new(State { free: Vec::with_capacity(buffers_max), taken: 0 }),
+            returned: Condvar::new(),
+            buffer_bytes,
+            buffers_max,
+        })
+    }
+
+    /// A buffer of `buffer_bytes`, with arbitrary contents. Waits until one is free.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; `LimitExceeded` if the kernel refuses the memory.
+    pub fn take(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
+        let mut state = lock(&self.state);
+        while state.taken == self.buffers_max {
+            let (guard, time_left) = wait(&self.returned, state, deadline);
+            state = guard;
+            if !time_left && state.taken == self.buffers_max {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "wait for a part buffer",
+                    format!("all {} buffers stayed in use", self.buffers_max),
+                )
+                .with_elapsed(deadline.elapsed()));
+            }
+        }
+        state.taken += 1;
+        let free = state.free.pop();
+        drop(state);
+        match free.map_or_else(|| AlignedVec::zeroed(self.buffer_bytes), Ok) {
+            Ok(memory) => Ok(PoolBuffer { memory: Some(memory), pool: Arc::clone(self) }),
+            Err(error) => {
+                self.give_back(None);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes of each buffer.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes
+    }
+
+    /// Buffers in use at this moment.
+    #[cfg(test)]
+    pub fn taken(&self) -> usize {
+        lock(&self.state).taken
+    }
+
+    fn give_back(&self, memory: Option<AlignedVec>) {
+        let mut state = lock(&self.state);
+        state.taken -= 1;
+        state.free.extend(memory);
+        drop(state);
+        self.returned.notify_one();
+    }
+}
+
+/// A buffer on loan from its pool; it goes back when dropped.
+pub(crate) struct PoolBuffer {
+    memory: Option<AlignedVec>,
+    pool: Arc<Pool>,
+}
+
+impl Deref for PoolBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.memory.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for PoolBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.memory.as_deref_mut().unwrap_or_default()
+    }
+}
+
+impl Drop for PoolBuffer {
+    fn drop(&mut self) {
+        self.pool.give_back(self.memory.take());
+    }
+}
+
+impl fmt::Debug for PoolBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolBuffer({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_pool_is_bounded_and_uses_buffers_again() {
+        let pool = Pool::new(4096, 2);
+        let soon = Deadline::after(Duration::from_millis(10));
+        let a = pool.take(&soon).unwrap();
+        let b = pool.take(&soon).unwrap();
+        assert_eq!(pool.take(&soon).unwrap_err().kind(), ErrorKind::TimedOut);
+        let address = a.as_ptr();
+        drop(a);
+        let again = pool.take(&Deadline::after(Duration::from_secs(5))).unwrap();
+        assert_eq!(again.as_ptr(), address);
+        drop((b, again));
+        assert_eq!(pool.taken(), 0);
+    }
+
+    #[test]
+    fn a_waiter_gets_the_buffer_that_comes_back() {
+        let pool = Pool::new(4096, 1);
+        let held = pool.take(&Deadline::after(Duration::from_secs(5))).unwrap();
+        std::thread::scope(|scope| {
+            let waiter =
+                scope.spawn(|| pool.take(&Deadline::after(Duration::from_secs(60))).is_ok());
+            drop(held);
+            assert!(waiter.join().unwrap());
+        });
+    }
+}
