@@ -1,0 +1,328 @@
+//! Where bytes come to rest: one small contract, one file per medium.
+//!
+//! A [`Backend`] names objects by key: UTF-8, segments separated by `/`, no empty, `.` or `..`
+//! segment, no leading slash. All methods take `&self`, because the I/O threads share it, and all of
+//! them block; the engine calls them from its threads and owns waiting, queueing and the first error.
+//!
+//! The contract, held by the shared functions of `tests/contract.rs`:
+//!
+//! * [`Upload::put_part`] with the same index and bytes is idempotent: that makes a retry legal.
+//! * Parts come in any order and concurrently. Nothing is visible before [`Upload::commit`].
+//! * `commit` is atomic and durable: the object is whole or absent, before and after a crash. After a
+//!   failed commit the state is unknown until [`Backend::head`].
+//! * [`Upload::abort`] is idempotent, and a commit that has not made its object visible when `abort`
+//!   is called never does.
+//! * A [`Source`] shows one version of its object, whatever happens to the name after `open`.
+//! * Compression, checksums, retries, metrics and progress are not a backend's business.
+//!
+//! Reading goes through [`Backend::open`] rather than a keyed `read_at`: a read in several pieces must
+//! not mix two versions of an object that is replaced meanwhile, and a file is opened once, not per piece.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::encode::Checksum;
+use crate::error::Result;
+use crate::sync::Arc;
+use crate::time::Deadline;
+
+mod direct;
+#[cfg(test)]
+pub(crate) mod fault;
+mod file;
+mod memory;
+mod posix;
+
+pub(crate) use direct::open_direct;
+pub(crate) use file::open_file;
+pub(crate) use memory::MemoryBackend;
+pub(crate) use posix::is_temporary_name;
+
+/// What a backend tells about an object.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ObjectMeta {
+    /// The object's URI.
+    pub uri: String,
+    /// Bytes of the object as stored.
+    pub size_bytes: u64,
+    /// When the object was committed, where the medium tells.
+    pub modified: Option<SystemTime>,
+    /// The server's entity tag; `None` on local media.
+    pub etag: Option<String>,
+    /// `algorithm:hex` of the object: after `finalize` what the writer computed; from `stat` what the
+    /// medium stored beside the object, `None` where it stores none.
+    pub checksum: Option<String>,
+    /// How the object was written; only in what `finalize` returns.
+    pub write: Option<WriteReport>,
+}
+
+/// How an object's bytes met the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IoMode {
+    /// Kept in this process's memory.
+    Memory,
+    /// Through the page cache.
+    Buffered,
+    /// O_DIRECT, with the alignment the kernel stated (`STATX_DIOALIGN`): the page cache was bypassed.
+    DirectProven,
+    /// O_DIRECT accepted, but the kernel stated no alignment: whether the page cache was bypassed is unknown.
+    DirectUnproven,
+}
+
+impl fmt::Display for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IoMode::Memory => "memory",
+            IoMode::Buffered => "buffered",
+            IoMode::DirectProven => "direct (proven)",
+            IoMode::DirectUnproven => "direct (unproven)",
+        })
+    }
+}
+
+/// What one writer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteReport {
+    /// How the bytes met the medium.
+    pub mode: IoMode,
+    /// Bytes handed to the writer.
+    pub bytes: u64,
+    /// Bytes copied inside the engine on their way: all of `write_chunk`'s; of the copy-free ways
+    /// in only what alignment or size forced through a part buffer.
+    pub copied_bytes: u64,
+    /// Parts handed to the backend so far.
+    pub parts: u64,
+}
+
+/// An unfinished upload found on the medium.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Orphan {
+    /// Where it is. Not an object's URI: `get` and `list` never see it.
+    pub uri: String,
+    /// Bytes it takes.
+    pub size_bytes: u64,
+    /// When it was last written to, where the medium tells.
+    pub modified: Option<SystemTime>,
+}
+
+/// What the medium asks of addresses, offsets and lengths. Powers of two; 1 where it asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alignment {
+    pub memory_bytes: usize,
+    pub offset_bytes: usize,
+}
+
+impl Alignment {
+    pub const NONE: Alignment = Alignment { memory_bytes: 1, offset_bytes: 1 };
+
+    /// Whether memory at `address` may be transferred to or from file offset `offset` as it is.
+    pub fn admits(&self, address: usize, offset: u64) -> bool {
+        address.is_multiple_of(self.memory_bytes) && offset.is_multiple_of(self.offset_bytes as u64)
+    }
+}
+
+/// How an upload is to be made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct UploadSpec {
+    /// The caller's estimate of the object's size: space is set aside for it.
+    pub size_hint_bytes: Option<u64>,
+    /// Fail with `AlreadyExists` at commit if the object exists then.
+    pub create_only: bool,
+}
+
+/// One part as a backend sees it, while an I/O thread holds its memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartView<'a> {
+    /// 0-based.
+    pub index: u64,
+    /// Offset of the part in the object, in bytes.
+    pub offset: u64,
+    /// The part.
+    pub bytes: &'a [u8],
+    /// The part, followed by zeros up to the upload's offset alignment where the part is the last and
+    /// unaligned. Backends without alignment find the same bytes here.
+    pub bytes_padded: &'a [u8],
+    /// The part's checksum, where one is computed.
+    pub checksum: Option<Checksum>,
+}
+
+/// Proof that the backend took a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub index: u64,
+    pub offset: u64,
+    pub bytes: u64,
+    pub checksum: Option<Checksum>,
+}
+
+/// A medium.
+pub(crate) trait Backend: Send + Sync + fmt::Debug {
+    /// The URI of the object with this key; for messages and listings.
+    fn uri(&self, key: &str) -> String;
+
+    /// Opens an upload. Nothing becomes visible.
+    fn begin(&self, key: &str, spec: UploadSpec, deadline: &Deadline) -> Result<Arc<dyn Upload>>;
+
+    /// Opens an object for reading. `NotFound` if there is none.
+    fn open(&self, key: &str, deadline: &Deadline) -> Result<Arc<dyn Source>>;
+
+    /// What is known of an object. `NotFound` if there is none.
+    fn head(&self, key: &str, deadline: &Deadline) -> Result<ObjectMeta>;
+
+    /// Walks the object `prefix` and all objects below `prefix/`, in the order of their keys;
+    /// everything for the empty prefix. Nothing there is an empty walk.
+    fn list(&self, prefix: &str) -> Box<dyn Walk>;
+
+    /// Removes objects, durably, and tells how many there were. One that is not there is no error.
+    fn delete(&self, keys: &[String], deadline: &Deadline) -> Result<u64>;
+
+    /// Removes what a prefix without objects leaves behind: empty directories. Nothing on object stores.
+    fn clear_prefix(&self, prefix: &str, deadline: &Deadline) -> Result<()>;
+
+    /// Unfinished uploads below `prefix`, of any process.
+    fn orphans(&self, prefix: &str, deadline: &Deadline) -> Result<Vec<Orphan>>;
+
+    /// Removes an unfinished upload found by `orphans`. One that is gone meanwhile is no error.
+    fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()>;
+}
+
+/// A listing in progress.
+pub(crate) trait Walk: Send {
+    /// The next objects, at most about `LIST_PAGE_OBJECTS`; empty at the end.
+    fn next_page(&mut self, deadline: &Deadline) -> Result<Vec<ObjectMeta>>;
+}
+
+/// An upload in progress.
+pub(crate) trait Upload: Send + Sync + fmt::Debug {
+    /// What parts must look like: all but the last have an offset and a length that are multiples of
+    /// `offset_bytes`, and memory at a multiple of `memory_bytes`.
+    fn alignment(&self) -> Alignment;
+
+    /// How bytes meet the medium.
+    fn mode(&self) -> IoMode;
+
+    /// Takes a part. Idempotent.
+    fn put_part(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<Receipt>;
+
+    /// Makes the object of these parts, `size_bytes` in all, visible and durable.
+    fn commit(
+        &self,
+        receipts: &[Receipt],
+        size_bytes: u64,
+        deadline: &Deadline,
+    ) -> Result<ObjectMeta>;
+
+    /// Gives the upload up and removes what it left. Idempotent.
+    fn abort(&self, deadline: &Deadline) -> Result<()>;
+}
+
+/// One version of an object, open for reading.
+pub(crate) trait Source: Send + Sync + fmt::Debug {
+    /// Bytes of the object.
+    fn size_bytes(&self) -> u64;
+
+    /// What addresses, offsets and lengths must look like in `read_at`.
+    fn alignment(&self) -> Alignment;
+
+    /// How bytes come from the medium.
+    fn mode(&self) -> IoMode;
+
+    /// Fills `buffer` from `offset`. Returns fewer bytes only at the object's end.
+    fn read_at(&self, offset: u64, buffer: &mut [u8], deadline: &Deadline) -> Result<usize>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DirectPolicy;
+    use crate::encode::Algorithm;
+    use std::time::Duration;
+
+    fn backends() -> [(Arc<dyn Backend>, String, tempfile::TempDir); 3] {
+        let directory = || tempfile::tempdir().unwrap();
+        let key = |d: &tempfile::TempDir| format!("{}/a/object", &d.path().to_str().unwrap()[1..]);
+        let memory: Arc<dyn Backend> = Arc::new(MemoryBackend::new("contract"));
+        [memory, open_file(), open_direct(DirectPolicy::Prefer)].map(|backend| {
+            let directory = directory();
+            let key = key(&directory);
+            (backend, key, directory)
+        })
+    }
+
+    fn part(index: u64, bytes: &[u8]) -> PartView<'_> {
+        let checksum = Some(Algorithm::Crc32c.checksum(bytes));
+        PartView { index, offset: index * 4096, bytes, bytes_padded: bytes, checksum }
+    }
+
+    #[test]
+    fn parts_come_in_any_order_and_more_than_once() {
+        let soon = Deadline::after(Duration::from_secs(60));
+        for (backend, key, _directory) in backends() {
+            let upload = backend.begin(&key, UploadSpec::default(), &soon).unwrap();
+            let memory: Vec<_> =
+                (1..4).map(|n| crate::buffer::AlignedVec::copy_of(&[n; 4096]).unwrap()).collect();
+            let mut receipts = Vec::new();
+            for index in [2, 0, 1, 0, 2] {
+                let receipt =
+                    upload.put_part(&part(index, &memory[index as usize]), &soon).unwrap();
+                assert_eq!((receipt.index, receipt.bytes), (index, 4096));
+                receipts.push(receipt);
+            }
+            assert!(backend.head(&key, &soon).is_err(), "visible before the commit");
+            let meta = upload.commit(&receipts[..3], 3 * 4096, &soon).unwrap();
+            assert_eq!(meta.size_bytes, 3 * 4096);
+            upload.abort(&soon).unwrap();
+            upload.abort(&soon).unwrap();
+            assert_eq!(
+                backend.head(&key, &soon).unwrap().size_bytes,
+                3 * 4096,
+                "abort after commit"
+            );
+            let source = backend.open(&key, &soon).unwrap();
+            let mut back = crate::buffer::AlignedVec::zeroed(3 * 4096).unwrap();
+            let mut done = 0;
+            while done < back.len() {
+                done += source.read_at(done as u64, &mut back[done..], &soon).unwrap();
+            }
+            assert_eq!(&back[..], memory.iter().map(|m| m.to_vec()).collect::<Vec<_>>().concat());
+        }
+    }
+
+    #[test]
+    fn an_aborted_upload_never_commits() {
+        let soon = Deadline::after(Duration::from_secs(60));
+        for (backend, key, _directory) in backends() {
+            let upload = backend.begin(&key, UploadSpec::default(), &soon).unwrap();
+            let memory = crate::buffer::AlignedVec::zeroed(4096).unwrap();
+            let receipt = upload.put_part(&part(0, &memory), &soon).unwrap();
+            upload.abort(&soon).unwrap();
+            assert!(upload.commit(&[receipt], 4096, &soon).is_err());
+            assert!(backend.head(&key, &soon).is_err());
+            let parent = key.rsplit_once('/').unwrap().0;
+            assert!(backend.orphans(parent, &soon).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_source_shows_the_version_it_opened() {
+        let soon = Deadline::after(Duration::from_secs(60));
+        for (backend, key, _directory) in backends() {
+            let put = |byte: u8| {
+                let upload = backend.begin(&key, UploadSpec::default(), &soon).unwrap();
+                let memory = crate::buffer::AlignedVec::copy_of(&[byte; 4096]).unwrap();
+                let receipt = upload.put_part(&part(0, &memory), &soon).unwrap();
+                upload.commit(&[receipt], 4096, &soon).unwrap();
+            };
+            put(1);
+            let source = backend.open(&key, &soon).unwrap();
+            put(2);
+            let mut back = crate::buffer::AlignedVec::zeroed(4096).unwrap();
+            assert_eq!(source.read_at(0, &mut back, &soon).unwrap(), 4096);
+            assert!(back.iter().all(|byte| *byte == 1));
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What `file://` and `direct://` share: paths, durable directories, reading, removing.
+
+mod extent;
+mod upload;
+mod walk;
+mod writeback;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC};
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use crate::backend::{
+    Alignment, Backend, IoMode, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::DURABLE_DIRECTORIES_MAX;
+use crate::sync::{Arc, Mutex, lock};
+use crate::time::Deadline;
+
+use upload::PosixUpload;
+pub(crate) use upload::is_temporary_name;
+use walk::{DirectoryWalk, Select};
+
+/// How files are opened: the difference between `file://` and `direct://`.
+pub(super) trait Access: Send + Sync + std::fmt::Debug {
+    /// Prepares an open file for transfers, and tells what they must look like.
+    fn prepare(&self, file: &File) -> Result<(Alignment, IoMode)>;
+}
+
+/// A backend over the mounted filesystems: a key is an absolute path without its first slash.
+#[derive(Debug)]
+pub(super) struct PosixBackend<A> {
+    scheme: &'static str,
+    access: A,
+    /// Directories whose entry in their parent is known to be durable, and which directory that was:
+    /// another process may have put a new one in its place.
+    durable: Mutex<HashMap<PathBuf, Identity>>,
+}
+
+impl<A: Access> PosixBackend<A> {
+    pub fn new(scheme: &'static str, access: A) -> PosixBackend<A> {
+        PosixBackend { scheme, access, durable: Mutex::default() }
+    }
+
+    /// Makes `directory` and all above it, and makes each entry durable in its parent: those made here,
+    /// and, when first seen, those that another process may be making at this moment.
+    fn make_durable(&self, directory: &Path) -> Result<()> {
+        let missing = missing_above(directory)?;
+        for path in missing.iter().rev() {
+            match fs::create_dir(path) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(at(path, "make directory", e));
+                }
+                _ => {}
+            }
+        }
+        let mut synced = Vec::new();
+        for path in directory.ancestors() {
+            let Some(parent) = path.parent() else { break };
+            // Asked before the sync: an entry that changes in between is not taken for durable.
+            let identity = Identity::of(CWD, path);
+            if self.is_durable(path, identity) {
+                break;
+            }
+            match File::open(parent).and_then(|parent| parent.sync_all()) {
+                Ok(()) => {}
+                // An entry that was there before, in a directory that we may not read or that cannot
+                // be written to: nobody is making it now.
+                Err(e) if !missing.contains(&path) && is_refusal(&e) => {}
+                Err(e) => return Err(at(parent, "sync directory", e)),
+            }
+            synced.extend(identity.map(|identity| (path.to_path_buf(), identity)));
+        }
+        let mut durable = lock(&self.durable);
+        if durable.len() >= DURABLE_DIRECTORIES_MAX {
+            durable.clear();
+        }
+        durable.extend(synced);
+        Ok(())
+    }
+
+    fn is_durable(&self, directory: &Path, identity: Option<Identity>) -> bool {
+        identity.is_some() && lock(&self.durable).get(directory).copied() == identity
+    }
+
+    /// Opens the directory of a new object, making it where needed.
+    fn open_parent(&self, parent: &Path) -> Result<File> {
+        let open = || {
+            let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
+            fs::OpenOptions::new().read(true).custom_flags(flags).open(parent)
+        };
+        if let Ok(directory) = open()
+            && self.is_durable(parent, Identity::of(&directory, Path::new("")))
+        {
+            return Ok(directory);
+        }
+        self.make_durable(parent)?;
+        open().map_err(|e| at(parent, "open directory", e))
+    }
+
+    fn walk(&self, prefix: &str, select: Select) -> DirectoryWalk {
+        DirectoryWalk::new(self.scheme, path_of(prefix), select)
+    }
+}
+
+impl<A: Access + 'static> Backend for PosixBackend<A> {
+    fn uri(&self, key: &str) -> String {
+        format!("{}:///{key}", self.scheme)
+    }
+
+    fn begin(&self, key: &str, spec: UploadSpec, _: &Deadline) -> Result<Arc<dyn Upload>> {
+        let path = path_of(key);
+        check_target(&path, spec.create_only)?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let directory = self.open_parent(path.parent().unwrap_or(Path::new("/")))?;
+        let upload = PosixUpload::create(self.uri(key), directory, name, spec, &self.access)?;
+        Ok(Arc::new(upload))
+    }
+
+    fn open(&self, key: &str, _: &Deadline) -> Result<Arc<dyn Source>> {
+        // Without O_NONBLOCK the open of a named pipe would wait for its writer.
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits();
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path_of(key));
+        let file = file.map_err(|e| Error::from_io("open", e))?;
+        let meta = file.metadata().map_err(|e| Error::from_io("open", e))?;
+        check_regular("open", &meta)?;
+        let (alignment, mode) = self.access.prepare(&file)?;
+        Ok(Arc::new(PosixSource { file, size_bytes: meta.len(), alignment, mode }))
+    }
+
+    fn head(&self, key: &str, _: &Deadline) -> Result<ObjectMeta> {
+        let meta = fs::metadata(path_of(key)).map_err(|e| Error::from_io("stat", e))?;
+        if meta.is_dir() {
+            return Err(Error::new(ErrorKind::NotFound, "stat", "a directory, not an object"));
+        }
+        check_regular("stat", &meta)?;
+        Ok(object_meta(self.uri(key), &meta))
+    }
+
+    fn list(&self, prefix: &str) -> Box<dyn Walk> {
+        Box::new(self.walk(prefix, Select::Objects))
+    }
+
+    fn delete(&self, keys: &[String], _: &Deadline) -> Result<u64> {
+        let mut removed = 0;
+        let mut touched = HashSet::new();
+        for key in keys {
+            let path = path_of(key);
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(at(&path, "delete", e)),
+            }
+            touched.extend(path.parent().map(Path::to_path_buf));
+        }
+        // One sync for each directory, not for each object.
+        for directory in touched {
+            match File::open(&directory).and_then(|directory| directory.sync_all()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&directory, "sync directory", e));
+                }
+                _ => {}
+            }
+        }
+        Ok(removed)
+    }
+
+    fn clear_prefix(&self, prefix: &str, _: &Deadline) -> Result<()> {
+        let path = path_of(prefix);
+        if remove_empty(&path).map_err(|e| at(&path, "remove directory", e))? {
+            lock(&self.durable).retain(|known, _| !known.starts_with(&path));
+        }
+        Ok(())
+    }
+
+    fn orphans(&self, prefix: &str, deadline: &Deadline) -> Result<Vec<Orphan>> {
+        let mut walk = self.walk(prefix, Select::Temporaries);
+        let mut orphans = Vec::new();
+        loop {
+            let page = walk.next_page(deadline)?;
+            if page.is_empty() {
+                return Ok(orphans);
+            }
+            orphans.extend(page.into_iter().map(|meta| Orphan {
+                uri: meta.uri,
+                size_bytes: meta.size_bytes,
+                modified: meta.modified,
+            }));
+        }
+    }
+
+    fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()> {
+        self.delete(&[key.to_owned()], deadline).map(drop)
+    }
+}
+
+/// A file open for reading. It goes on showing what it showed at `open`, since a commit replaces the
+/// name and never the bytes.
+#[derive(Debug)]
+struct PosixSource {
+    file: File,
+    size_bytes: u64,
+    alignment: Alignment,
+    mode: IoMode,
+}
+
+impl Source for PosixSource {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn alignment(&self) -> Alignment {
+        self.alignment
+    }
+
+    fn mode(&self) -> IoMode {
+        self.mode
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8], _: &Deadline) -> Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map_err(|e| Error::from_io("read", e)),
+            }
+        }
+    }
+}
+
+/// ramfs, from linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// Whether files of this filesystem are page cache and nothing else.
+pub(super) fn is_memory_filesystem(kind: FsType) -> bool {
+    kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
+}
+
+fn path_of(key: &str) -> PathBuf {
+    Path::new("/").join(key)
+}
+
+fn at(path: &Path, operation: &'static str, e: io::Error) -> Error {
+    Error::from_io(operation, e).with_uri(path.to_string_lossy())
+}
+
+fn check_regular(operation: &'static str, meta: &Metadata) -> Result<()> {
+    if meta.is_file() {
+        return Ok(());
+    }
+    let what = if meta.is_dir() { "a directory" } else { "not a regular file" };
+    Err(Error::invalid(operation, format!("the path is {what}, not an object")))
+}
+
+/// Refuses early what the commit would refuse, to spare the caller the writing, and what it would
+/// replace although it is no object: a directory behind a link, a pipe, a device.
+fn check_target(path: &Path, create_only: bool) -> Result<()> {
+    const OPERATION: &str = "open writer";
+    // A link that leads nowhere is replaced, as a file is.
+    let behind = match fs::metadata(path) {
+        Err(e) if is_absence(&e) => None,
+        other => Some(other.map_err(|e| at(path, OPERATION, e))?),
+    };
+    if behind.as_ref().is_some_and(Metadata::is_dir) {
+        return Err(at(path, OPERATION, io::ErrorKind::IsADirectory.into()));
+    }
+    if create_only && fs::symlink_metadata(path).is_ok() {
+        return Err(at(path, OPERATION, io::ErrorKind::AlreadyExists.into()));
+    }
+    behind.map_or(Ok(()), |meta| check_regular(OPERATION, &meta))
+}
+
+/// Whether an error says that nothing has this name.
+fn is_absence(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn object_meta(uri: String, meta: &Metadata) -> ObjectMeta {
+    ObjectMeta {
+        uri,
+        size_bytes: meta.len(),
+        modified: meta.modified().ok(),
+        etag: None,
+        checksum: None,
+        write: None,
+    }
+}
+
+/// Which directory this is. Inode numbers are used again, births are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: (u32, u32),
+    inode: u64,
+    born: Option<(i64, u32)>,
+}
+
+impl Identity {
+    /// Of `path` below `directory`, or of `directory` itself for an empty path.
+    fn of(directory: impl AsFd, path: &Path) -> Option<Identity> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let stat = statx(directory, path, AtFlags::EMPTY_PATH, wanted).ok()?;
+        let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Some(Identity {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            born: has_birth.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+        })
+    }
+}
+
+/// The directories that have to be made, deepest first.
+fn missing_above(directory: &Path) -> Result<Vec<&Path>> {
+    let mut missing = Vec::new();
+    for ancestor in directory.ancestors() {
+        match fs::metadata(ancestor) {
+            Ok(meta) if meta.is_dir() => break,
+            Ok(_) => {
+                return Err(at(ancestor, "make directory", io::ErrorKind::NotADirectory.into()));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => missing.push(ancestor),
+            Err(e) => return Err(at(ancestor, "make directory", e)),
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether a directory could not be synced because we may not, rather than because the disk failed.
+fn is_refusal(e: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem | InvalidInput | Unsupported)
+}
+
+/// Removes the empty directories at and below `path`, deepest first. Tells whether `path` itself went.
+/// Links are not followed.
+fn remove_empty(path: &Path) -> io::Result<bool> {
+    use io::ErrorKind::{DirectoryNotEmpty, PermissionDenied, ResourceBusy};
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if is_absence(&e) => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let mut empty = true;
+    for entry in entries {
+        let entry = entry?;
+        empty &= entry.file_type()?.is_dir() && remove_empty(&entry.path())?;
+    }
+    if !empty {
+        return Ok(false);
+    }
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        // Somebody writes here again; or it is a link or a mount, or its parent is not ours to change.
+        // No object is left in it all the same.
+        Err(e) if matches!(e.kind(), DirectoryNotEmpty | ResourceBusy | PermissionDenied) => {
+            Ok(false)
+        }
+        Err(e) if is_absence(&e) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[derive(Debug)]
+    struct Plain;
+
+    impl Access for Plain {
+        fn prepare(&self, _: &File) -> Result<(Alignment, IoMode)> {
+            Ok((Alignment::NONE, IoMode::Buffered))
+        }
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_made_durable_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (outer, inner) = (scratch.path().join("a"), scratch.path().join("a/b"));
+        let backend = PosixBackend::new("file", Plain);
+        let is_durable = |path: &Path| backend.is_durable(path, Identity::of(CWD, path));
+        backend.open_parent(&inner).unwrap();
+        assert!(is_durable(&inner) && is_durable(&outer));
+        // Another process does this, later than one tick of the clock that stamps births.
+        std::thread::sleep(Duration::from_millis(30));
+        fs::remove_dir_all(&outer).unwrap();
+        fs::create_dir_all(&inner).unwrap();
+        assert!(!is_durable(&inner) && !is_durable(&outer), "taken for the ones that were removed");
+        backend.open_parent(&inner).unwrap();
+        assert!(is_durable(&inner) && is_durable(&outer));
+        fs::remove_dir_all(&outer).unwrap();
+        backend.open_parent(&inner).unwrap();
+        assert!(is_durable(&inner) && is_durable(&outer));
+    }
+}

@@ -1,0 +1,287 @@
+//! The engine of one store: named I/O threads behind a bounded queue, the pool of part buffers, and
+//! the tickets by which callers wait.
+//!
+//! Threads start at the first job. Shutdown is drop order: [`Running`] drops its sender first, the
+//! workers drain the queue and end, and are joined; one that is stuck in a system call beyond the
+//! shutdown timeout is detached, and owns all that it touches.
+
+mod fetch;
+mod queue;
+mod ticket;
+mod worker;
+
+use std::time::Duration;
+
+use crate::buffer::Pool;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{
+    Arc, AtomicU64, Condvar, JoinHandle, Mutex, OnceLock, Ordering, Sender, bounded, lock,
+    process_id, spawn, wait,
+};
+use crate::time::Deadline;
+
+pub(crate) use fetch::{Fetch, Fetched, Target, mismatch};
+pub(crate) use queue::{FetchJob, Job, PutJob};
+pub(crate) use ticket::{Batch, Pending};
+use worker::Slot;
+
+/// The I/O threads and buffers of one store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    config: Config,
+    /// Names the threads: `syncline-<label>-<n>`.
+    label: String,
+    pool: Arc<Pool>,
+    slots: Arc<[Slot]>,
+    open_writers: AtomicU64,
+    running: OnceLock<Result<Running>>,
+}
+
+impl Engine {
+    pub fn new(label: &str, config: &Config) -> Arc<Engine> {
+        Arc::new(Engine {
+            label: label.to_owned(),
+            pool: Pool::new(config.part_bytes(), config.buffers_max()),
+            slots: (0..config.io_threads()).map(|_| Slot::default()).collect(),
+            open_writers: AtomicU64::new(0),
+            running: OnceLock::new(),
+            config: config.clone(),
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Whether the threads were started before a fork, in the parent of this process.
+    pub fn is_of_another_process(&self) -> bool {
+        matches!(self.running.get(), Some(Ok(running)) if running.is_of_another_process())
+    }
+
+    /// A deadline one timeout from now.
+    pub fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.timeout())
+    }
+
+    /// Admits one more writer.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if `open_writers_max` are open.
+    pub fn admit_writer(self: &Arc<Engine>) -> Result<WriterPermit> {
+        let limit = self.config.open_writers_max() as u64;
+        let permit = WriterPermit(Arc::clone(self));
+        if self.open_writers.fetch_add(1, Ordering::AcqRel) < limit {
+            return Ok(permit);
+        }
+        Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "open writer",
+            format!("{limit} writers are open already"),
+        )
+        .with_remedy("finalize or drop one, or raise open_writers_max"))
+    }
+
+    /// Queues a job, waiting for room until the deadline. A job that finds none is dropped, which
+    /// completes its ticket and returns its buffer.
+    pub fn submit(&self, job: Job, deadline: &Deadline) -> Result<()> {
+        let running = match self.running.get_or_init(|| self.start()) {
+            Ok(running) => running,
+            Err(error) => return Err(error.clone()),
+        };
+        if running.is_of_another_process() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "use a store",
+                "the process has forked since, and threads do not follow into the child",
+            )
+            .with_remedy("open the store anew in the child"));
+        }
+        let sent = match deadline.instant() {
+            Some(at) => running.sender().send_deadline(job, at).is_ok(),
+            None => running.sender().send(job).is_ok(),
+        };
+        if sent { Ok(()) } else { Err(self.stalled("wait for room in the queue", deadline)) }
+    }
+
+    /// Runs `f` on an I/O thread and waits for its result until one timeout has passed.
+    pub fn call<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        uri: &Arc<str>,
+        f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let batch = Batch::new(1);
+        let result = self.call_in(&batch, operation, uri, self.deadline(), f);
+        // Nobody waits any more: what has not begun must not begin when the caller has moved on.
+        batch.withdraw();
+        result
+    }
+
+    /// As [`call`](Engine::call), with a deadline of the caller's, after which `f` may still begin.
+    pub fn call_until<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        uri: &Arc<str>,
+        deadline: Deadline,
+        f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.call_in(&Batch::new(1), operation, uri, deadline, f)
+    }
+
+    fn call_in<R: Send + 'static>(
+        &self,
+        batch: &Arc<Batch<R>>,
+        operation: &'static str,
+        uri: &Arc<str>,
+        deadline: Deadline,
+        f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let pending = Pending::new(batch);
+        let job = queue::CallJob::new(operation, uri, pending, move || f(&deadline));
+        self.submit(Job::Call(Box::new(job)), &deadline).map_err(|e| e.with_uri(&**uri))?;
+        match batch.wait_idle_until(&deadline) {
+            true => batch.take_single().map_err(|e| e.with_uri(&**uri)),
+            false => Err(self.stalled(operation, &deadline).with_uri(&**uri)),
+        }
+    }
+
+    /// The error of a wait that ended without progress: it says where the threads are.
+    pub fn stalled(&self, operation: &'static str, deadline: &Deadline) -> Error {
+        let busy: Vec<String> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(n, slot)| {
+                Some(format!("syncline-{}-{n} {}", self.label, slot.describe()?))
+            })
+            .collect();
+        let detail = if busy.is_empty() {
+            "no progress, and no I/O thread is at work".to_owned()
+        } else {
+            format!("no progress; {}", busy.join(", "))
+        };
+        Error::new(ErrorKind::TimedOut, operation, detail)
+            .with_elapsed(deadline.elapsed())
+            .with_remedy("check the medium, or raise the timeout")
+    }
+
+    fn start(&self) -> Result<Running> {
+        let (sender, receiver) = bounded(self.config.queue_depth_parts());
+        let alive = Arc::new(Alive::default());
+        let mut running = Running {
+            sender: Some(sender),
+            threads: Vec::with_capacity(self.config.io_threads()),
+            alive: Arc::clone(&alive),
+            process_id: process_id(),
+            shutdown_timeout: self.config.shutdown_timeout(),
+        };
+        for n in 0..self.config.io_threads() {
+            let (receiver, slots) = (receiver.clone(), Arc::clone(&self.slots));
+            let life = Life::begin(&alive);
+            let body = move || {
+                let _life = life;
+                worker::work(&receiver, &slots[n]);
+            };
+            running.threads.push(spawn(format!("syncline-{}-{n}", self.label), body)?);
+        }
+        Ok(running)
+    }
+}
+
+/// A writer's right to hold one part buffer; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct WriterPermit(Arc<Engine>);
+
+impl Drop for WriterPermit {
+    fn drop(&mut self) {
+        self.0.open_writers.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The started threads.
+#[derive(Debug)]
+struct Running {
+    /// Above `threads`: dropped first, so that the workers find the queue closed. Workers own no sender.
+    sender: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    alive: Arc<Alive>,
+    process_id: u32,
+    shutdown_timeout: Duration,
+}
+
+impl Running {
+    fn sender(&self) -> &Sender<Job> {
+        self.sender.as_ref().expect("the sender lives until drop")
+    }
+
+    fn is_of_another_process(&self) -> bool {
+        self.process_id != process_id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.is_of_another_process() {
+            // The threads, and those who may hold the queue's lock, are the parent's.
+            std::mem::forget((self.sender.take(), std::mem::take(&mut self.threads)));
+            return;
+        }
+        self.sender = None;
+        let deadline = Deadline::after(self.shutdown_timeout);
+        if self.alive.wait_for_end(&deadline) {
+            for thread in self.threads.drain(..) {
+                // A worker catches its jobs' panics; one that died anyway has nothing left to say.
+                let _ = thread.join();
+            }
+            return;
+        }
+        let stuck = lock(&self.alive.threads);
+        log::error!(
+            "{} I/O threads are stuck in system calls at shutdown and are detached",
+            *stuck
+        );
+    }
+}
+
+/// Counts threads that have not ended.
+#[derive(Debug, Default)]
+struct Alive {
+    threads: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Alive {
+    fn wait_for_end(&self, deadline: &Deadline) -> bool {
+        let mut threads = lock(&self.threads);
+        while *threads > 0 {
+            let (guard, time_left) = wait(&self.ended, threads, deadline);
+            threads = guard;
+            if !time_left && *threads > 0 {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Counts one thread as alive until dropped, whether it returns, unwinds or never starts.
+struct Life(Arc<Alive>);
+
+impl Life {
+    fn begin(alive: &Arc<Alive>) -> Life {
+        *lock(&alive.threads) += 1;
+        Life(Arc::clone(alive))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        *lock(&self.0.threads) -= 1;
+        self.0.ended.notify_all();
+    }
+}

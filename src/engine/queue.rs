@@ -1,0 +1,177 @@
+//! What can be queued. Putting and reading parts are variants rather than boxed closures, so that a
+//! part costs no allocation on its way to a thread.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::backend::{PartView, Receipt, Upload};
+use crate::buffer::Part;
+use crate::engine::fetch::{Fetch, Fetched};
+use crate::engine::ticket::Pending;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
+use crate::time::Deadline;
+
+/// Work for an I/O thread.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Put(PutJob),
+    Fetch(FetchJob),
+    Call(Box<dyn Call>),
+}
+
+impl Job {
+    /// What is done, to what, and to which part of it, for stall reports.
+    pub fn subject(&self) -> (&'static str, &Arc<str>, Option<u64>) {
+        match self {
+            Job::Put(job) => ("write part", &job.uri, Some(job.part.index)),
+            Job::Fetch(job) => ("read", &job.fetch.uri, Some(job.fetch.index)),
+            Job::Call(job) => (job.operation(), job.uri(), None),
+        }
+    }
+
+    /// Runs the job. Its ticket completes whatever happens, and a panic is the job's outcome.
+    pub fn run(self) {
+        match self {
+            Job::Put(job) => job.run(),
+            Job::Fetch(job) => job.run(),
+            Job::Call(job) => job.run(),
+        }
+    }
+}
+
+/// Hands one part to the backend.
+#[derive(Debug)]
+pub(crate) struct PutJob {
+    pub uri: Arc<str>,
+    pub upload: Arc<dyn Upload>,
+    pub part: Part,
+    pub deadline: Deadline,
+    /// Last: when the job is dropped unrun, the buffer is back before the ticket completes.
+    pub pending: Pending<Receipt>,
+}
+
+impl PutJob {
+    fn run(self) {
+        let PutJob { uri, upload, part, deadline, pending } = self;
+        let index = part.index;
+        guarded(pending, "write part", &uri, Some(index), move || {
+            let put = part.with_bytes(|bytes, bytes_padded| {
+                let (offset, checksum) = (part.offset, part.sum.checksum);
+                let view = PartView { index, offset, bytes, bytes_padded, checksum };
+                upload.put_part(&view, &deadline)
+            });
+            put.unwrap_or_else(|| Err(withdrawn("write part")))
+        });
+    }
+}
+
+/// Reads one piece of an object.
+#[derive(Debug)]
+pub(crate) struct FetchJob {
+    pub fetch: Fetch,
+    pub pending: Pending<Fetched>,
+}
+
+impl FetchJob {
+    fn run(self) {
+        let FetchJob { mut fetch, pending } = self;
+        let (uri, index) = (Arc::clone(&fetch.uri), fetch.index);
+        guarded(pending, "read", &uri, Some(index), move || fetch.run());
+    }
+}
+
+/// A call that is neither a put nor a read of a part.
+pub(crate) trait Call: Send + fmt::Debug {
+    fn operation(&self) -> &'static str;
+    fn uri(&self) -> &Arc<str>;
+    fn run(self: Box<Self>);
+}
+
+/// The one implementation of [`Call`]: a closure and the ticket for its result.
+pub(crate) struct CallJob<T, F> {
+    operation: &'static str,
+    uri: Arc<str>,
+    f: F,
+    pending: Pending<T>,
+}
+
+impl<T, F> CallJob<T, F>
+where
+    F: FnOnce() -> Result<T> + Send,
+    T: Send,
+{
+    pub fn new(
+        operation: &'static str,
+        uri: &Arc<str>,
+        pending: Pending<T>,
+        f: F,
+    ) -> CallJob<T, F> {
+        CallJob { operation, uri: Arc::clone(uri), f, pending }
+    }
+}
+
+impl<T, F> fmt::Debug for CallJob<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallJob({} {})", self.operation, self.uri)
+    }
+}
+
+impl<T, F> Call for CallJob<T, F>
+where
+    F: FnOnce() -> Result<T> + Send,
+    T: Send,
+{
+    fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    fn uri(&self) -> &Arc<str> {
+        &self.uri
+    }
+
+    fn run(self: Box<Self>) {
+        guarded(self.pending, self.operation, &self.uri, None, self.f);
+    }
+}
+
+/// Runs `f` unless its batch is dead, and completes the ticket with what came of it. `f`, and with it
+/// every buffer it owns, is gone before the ticket completes.
+fn guarded<T>(
+    pending: Pending<T>,
+    operation: &'static str,
+    uri: &Arc<str>,
+    part: Option<u64>,
+    f: impl FnOnce() -> Result<T>,
+) {
+    if pending.is_dead() {
+        // It may own memory of the caller's, whose release is code of the caller's.
+        if catch_unwind(AssertUnwindSafe(|| drop(f))).is_err() {
+            log::error!("{operation} {uri}: releasing the memory of a skipped job panicked");
+        }
+        return;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(f))
+        .unwrap_or_else(|panic| Err(panicked(operation, &*panic)))
+        .map_err(|error| match part {
+            Some(part) => error.with_part(part),
+            None => error,
+        });
+    pending.complete(outcome.map_err(|error| error.with_uri(&**uri)));
+}
+
+/// The outcome of a job whose borrowed memory was taken back.
+pub(super) fn withdrawn(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Cancelled, operation, "the borrowed memory was withdrawn")
+}
+
+fn panicked(operation: &'static str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Error::new(ErrorKind::Panicked, operation, format!("a job panicked: {text}"))
+        .with_remedy("this is a defect: please report it")
+}

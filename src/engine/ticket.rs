@@ -1,0 +1,191 @@
+//! How callers wait for jobs: a batch counts what is outstanding, keeps the outcomes, and latches the
+//! first error. Every job carries a [`Pending`], which completes the count whatever happens to the job.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, lock, wait};
+use crate::time::Deadline;
+
+/// The jobs of one writer, one read or one call.
+#[derive(Debug)]
+pub(crate) struct Batch<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    /// Set with the first error or by `withdraw`: jobs still queued are skipped. Outside the lock,
+    /// since each write call asks it.
+    dead: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    outstanding: usize,
+    completed: u64,
+    outcomes: Vec<T>,
+    first_error: Option<Error>,
+}
+
+impl<T> Batch<T> {
+    /// Expecting about `outcomes` outcomes: room for them is set aside.
+    pub fn new(outcomes: usize) -> Arc<Batch<T>> {
+        Arc::new(Batch {
+            state: Mutex::new(State {
+                outstanding: 0,
+                completed: 0,
+                outcomes: Vec::with_capacity(outcomes),
+                first_error: None,
+            }),
+            changed: Condvar::new(),
+            dead: AtomicBool::new(false),
+        })
+    }
+
+    /// The first error, if any.
+    pub fn check(&self) -> Result<()> {
+        if !self.is_dead() {
+            return Ok(());
+        }
+        match &lock(&self.state).first_error {
+            Some(error) => Err(error.clone()),
+            None => Err(Error::new(ErrorKind::Cancelled, "write", "the operation was cancelled")),
+        }
+    }
+
+    /// Whether jobs of this batch are to be skipped.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Latches `error` unless there is one already; returns the one that is latched.
+    pub fn fail(&self, error: Error) -> Error {
+        let mut state = lock(&self.state);
+        let first = state.first_error.get_or_insert(error).clone();
+        self.dead.store(true, Ordering::Release);
+        first
+    }
+
+    /// Lets jobs still queued be skipped.
+    pub fn withdraw(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Waits until nothing is outstanding. `false` at the deadline.
+    pub fn wait_idle_until(&self, deadline: &Deadline) -> bool {
+        let mut state = lock(&self.state);
+        while state.outstanding > 0 {
+            let (guard, time_left) = wait(&self.changed, state, deadline);
+            state = guard;
+            if !time_left && state.outstanding > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Waits until nothing is outstanding, as long as jobs complete: each completion renews the
+    /// deadline. `Err` is the deadline that passed.
+    pub fn wait_idle(&self, mut renew: impl FnMut() -> Deadline) -> Result<(), Deadline> {
+        let mut state = lock(&self.state);
+        let mut deadline = renew();
+        while state.outstanding > 0 {
+            let seen = state.completed;
+            let (guard, time_left) = wait(&self.changed, state, &deadline);
+            state = guard;
+            if state.completed != seen {
+                deadline = renew();
+            } else if !time_left {
+                return Err(deadline);
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcomes so far, leaving none.
+    pub fn take_outcomes(&self) -> Vec<T> {
+        std::mem::take(&mut lock(&self.state).outcomes)
+    }
+
+    /// The outcome of a batch of one.
+    pub fn take_single(&self) -> Result<T> {
+        self.check()?;
+        let none = || Error::new(ErrorKind::Cancelled, "call", "the job was dropped");
+        lock(&self.state).outcomes.pop().ok_or_else(none)
+    }
+}
+
+/// One outstanding job of a batch. Dropping it without an outcome counts the job as skipped.
+#[derive(Debug)]
+pub(crate) struct Pending<T> {
+    batch: Arc<Batch<T>>,
+}
+
+impl<T> Pending<T> {
+    pub fn new(batch: &Arc<Batch<T>>) -> Pending<T> {
+        lock(&batch.state).outstanding += 1;
+        Pending { batch: Arc::clone(batch) }
+    }
+
+    /// Whether the job is to be skipped.
+    pub fn is_dead(&self) -> bool {
+        self.batch.is_dead()
+    }
+
+    /// Completes the job.
+    pub fn complete(self, outcome: Result<T>) {
+        match outcome {
+            Ok(outcome) => lock(&self.batch.state).outcomes.push(outcome),
+            Err(error) => drop(self.batch.fail(error)),
+        }
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.batch.state);
+        state.outstanding -= 1;
+        state.completed += 1;
+        drop(state);
+        self.batch.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_first_error_stays() {
+        let batch = Batch::<()>::new(2);
+        let (a, b) = (Pending::new(&batch), Pending::new(&batch));
+        b.complete(Err(Error::invalid("write", "first")));
+        a.complete(Err(Error::invalid("write", "second")));
+        assert!(batch.check().unwrap_err().to_string().contains("first"));
+        assert!(batch.wait_idle_until(&Deadline::after(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_dropped_job_counts_as_skipped() {
+        let batch = Batch::<u8>::new(1);
+        let pending = Pending::new(&batch);
+        assert!(!batch.wait_idle_until(&Deadline::after(Duration::ZERO)));
+        drop(pending);
+        assert!(batch.wait_idle_until(&Deadline::after(Duration::ZERO)));
+        assert!(batch.take_single().is_err());
+    }
+
+    #[test]
+    fn progress_renews_the_deadline() {
+        let batch = Batch::<u8>::new(2);
+        let pending = [Pending::new(&batch), Pending::new(&batch)];
+        let mut renewals = 0;
+        let waited = std::thread::scope(|scope| {
+            scope.spawn(|| pending.into_iter().for_each(|p| p.complete(Ok(1))));
+            batch.wait_idle(|| {
+                renewals += 1;
+                Deadline::after(Duration::from_secs(60))
+            })
+        });
+        assert!(waited.is_ok());
+        assert!((1..=3).contains(&renewals), "{renewals}");
+        assert_eq!(batch.take_outcomes(), [1, 1]);
+    }
+}

@@ -1,0 +1,344 @@
+//! What users see: the traits [`ObjectStore`] and [`ObjectWriter`], and the one place that opens a
+//! backend by its scheme.
+
+#[cfg(test)]
+mod fault_tests;
+mod named;
+mod open;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::backend::{ObjectMeta, Orphan, WriteReport};
+use crate::config::Config;
+use crate::encode::{Algorithm, BlockChecksums};
+use crate::error::Result;
+
+pub use named::{BufferedObjectWriter, DirectIOWriter, FileSystemWriter};
+pub use open::{open_store, store_for_uri};
+
+/// How one object is written. The default: the store's checksum, replace what is there, size unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// The caller's estimate of the object's size in bytes: space is set aside for it, and it decides
+    /// the part size on media that limit the number of parts. A wrong hint costs speed, never data.
+    pub size_hint_bytes: Option<u64>,
+    /// Fail with `AlreadyExists` instead of replacing an object.
+    pub create_only: bool,
+    /// The checksum to compute.
+    pub checksum: ChecksumChoice,
+}
+
+impl WriteOptions {
+    /// With an estimate of the object's size in bytes.
+    #[must_use]
+    pub fn size_hint_bytes(mut self, bytes: u64) -> Self {
+        self.size_hint_bytes = Some(bytes);
+        self
+    }
+
+    /// Failing with `AlreadyExists` instead of replacing an object.
+    #[must_use]
+    pub fn create_only(mut self) -> Self {
+        self.create_only = true;
+        self
+    }
+
+    /// With this checksum, or `None` for none, instead of the store's.
+    #[must_use]
+    pub fn checksum(mut self, checksum: Option<Algorithm>) -> Self {
+        self.checksum = checksum.map_or(ChecksumChoice::None, ChecksumChoice::Use);
+        self
+    }
+}
+
+/// Which checksum a writer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ChecksumChoice {
+    /// The store's ([`Config::checksum`]).
+    #[default]
+    Store,
+    /// This one.
+    Use(Algorithm),
+    /// None: `checksum()` answers `None` and nothing is hashed.
+    None,
+}
+
+/// How a writer compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Bytes are stored as they come.
+    #[default]
+    None,
+}
+
+/// What one read did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadReport {
+    /// How bytes came from the medium.
+    pub mode: crate::IoMode,
+    /// Bytes read into the caller's memory.
+    pub bytes: u64,
+    /// Bytes that alignment forced through a part buffer.
+    pub copied_bytes: u64,
+}
+
+/// A place that holds objects. Objects are named by full URIs below the store's scheme and authority.
+///
+/// Object safe, shared by reference between threads. All calls block; each gives up after
+/// [`Config::timeout`] without progress. Opened by [`store_for_uri`](crate::store_for_uri).
+pub trait ObjectStore: Send + Sync {
+    /// A writer for the object, replacing it at `finalize` if it exists.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if [`Config::open_writers_max`] writers are open; `InvalidInput` for a URI that
+    /// is not an object of this store; what the medium reports.
+    fn get_writer(&self, uri: &str) -> Result<Box<dyn ObjectWriter>> {
+        self.get_writer_with(uri, WriteOptions::default())
+    }
+
+    /// A writer with options.
+    ///
+    /// # Errors
+    /// As [`get_writer`](ObjectStore::get_writer).
+    fn get_writer_with(&self, uri: &str, options: WriteOptions) -> Result<Box<dyn ObjectWriter>>;
+
+    /// Writes a whole object, without copying `data` where the medium admits it.
+    ///
+    /// # Errors
+    /// As [`put_with`](ObjectStore::put_with).
+    fn put(&self, uri: &str, data: &[u8]) -> Result<ObjectMeta> {
+        self.put_with(uri, data, WriteOptions::default())
+    }
+
+    /// Writes a whole object with options.
+    ///
+    /// # Errors
+    /// As a writer's methods. On an error nothing of the object is visible and an earlier one is intact.
+    fn put_with(&self, uri: &str, data: &[u8], options: WriteOptions) -> Result<ObjectMeta> {
+        let hint = options.size_hint_bytes.unwrap_or(data.len() as u64);
+        let mut writer = self.get_writer_with(uri, options.size_hint_bytes(hint))?;
+        writer.write_borrowed(data)?;
+        writer.finalize()
+    }
+
+    /// The whole object, in memory of its own. `read_into` avoids the cost of fresh memory.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; what the medium reports.
+    fn get(&self, uri: &str) -> Result<Bytes>;
+
+    /// The bytes of the object from `offset`: `length` of them, or up to the end.
+    ///
+    /// # Errors
+    /// As [`get`](ObjectStore::get); `InvalidInput` if the range does not lie within the object.
+    fn get_range(&self, uri: &str, offset: u64, length: Option<u64>) -> Result<Bytes>;
+
+    /// Fills `buffer` with the object's bytes from `offset`, in parallel, without copying where the
+    /// medium admits it (see [`AlignedVec`](crate::AlignedVec)).
+    ///
+    /// # Errors
+    /// As [`get_range`](ObjectStore::get_range). The contents of `buffer` are then unspecified.
+    fn read_into(&self, uri: &str, offset: u64, buffer: &mut [u8]) -> Result<ReadReport>;
+
+    /// As [`read_into`](ObjectStore::read_into), verifying every block against `expected` as it
+    /// arrives. `offset` must be the start of a block, and `buffer` must end where a block or the
+    /// object ends.
+    ///
+    /// # Errors
+    /// `ChecksumMismatch` naming the byte range that differs; `Incomplete` if the object is not of
+    /// the expected size; as `read_into`.
+    fn read_into_verified(
+        &self,
+        uri: &str,
+        offset: u64,
+        buffer: &mut [u8],
+        expected: &BlockChecksums,
+    ) -> Result<ReadReport>;
+
+    /// As [`get`](ObjectStore::get), comparing the bytes with a checksum such as `"crc32c:e3069283"`.
+    ///
+    /// # Errors
+    /// `ChecksumMismatch` with both values; `InvalidInput` if `expected` is no known checksum.
+    fn get_with_validation(&self, uri: &str, expected: &str) -> Result<Bytes>;
+
+    /// As [`get_range`](ObjectStore::get_range), comparing the range's bytes with a checksum.
+    ///
+    /// # Errors
+    /// As [`get_with_validation`](ObjectStore::get_with_validation) and `get_range`.
+    fn get_range_with_validation(
+        &self,
+        uri: &str,
+        offset: u64,
+        length: Option<u64>,
+        expected: &str,
+    ) -> Result<Bytes>;
+
+    /// Reads the whole object once, in parallel, through part buffers, and returns the CRC32C of each
+    /// block of `block_bytes` bytes. The object's checksum is their
+    /// [`combined`](BlockChecksums::combined).
+    ///
+    /// # Errors
+    /// As [`get`](ObjectStore::get); `InvalidInput` if `block_bytes` is zero.
+    fn block_checksums(&self, uri: &str, block_bytes: u64) -> Result<BlockChecksums> {
+        self.block_checksums_with(uri, block_bytes, &mut |_| {})
+    }
+
+    /// As [`block_checksums`](ObjectStore::block_checksums), telling `progress` on the calling thread
+    /// how many bytes were queued for reading since its last call.
+    ///
+    /// # Errors
+    /// As there.
+    fn block_checksums_with(
+        &self,
+        uri: &str,
+        block_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BlockChecksums>;
+
+    /// The object of this name and all objects below it (`uri/...`), in the order of their names.
+    /// Nothing there is an empty listing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a URI that is not of this store; the iterator yields what the medium reports
+    /// and ends after an error.
+    fn list(&self, uri: &str) -> Result<ObjectList>;
+
+    /// What is known of the object.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; what the medium reports.
+    fn stat(&self, uri: &str) -> Result<ObjectMeta>;
+
+    /// Removes the object, durably.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; what the medium reports.
+    fn delete(&self, uri: &str) -> Result<()>;
+
+    /// Removes the object of this name and all objects below it; returns how many.
+    ///
+    /// # Errors
+    /// What the medium reports; objects before the failure are gone.
+    fn delete_prefix(&self, uri: &str) -> Result<u64>;
+
+    /// Whether the object exists.
+    ///
+    /// # Errors
+    /// What the medium reports, other than that there is none.
+    fn exists(&self, uri: &str) -> Result<bool>;
+
+    /// Unfinished uploads below `uri`, last written to at least `older_than` ago. One may belong to a
+    /// writer that is alive: choose an age above the longest save.
+    ///
+    /// # Errors
+    /// What the medium reports.
+    fn orphans(&self, uri: &str, older_than: Duration) -> Result<Vec<Orphan>>;
+
+    /// Removes an unfinished upload found by [`orphans`](ObjectStore::orphans).
+    ///
+    /// # Errors
+    /// What the medium reports; that it is gone meanwhile is no error.
+    fn delete_orphan(&self, orphan: &Orphan) -> Result<()>;
+
+    /// The store's settings.
+    fn config(&self) -> &Config;
+}
+
+/// A listing in progress; see [`ObjectStore::list`].
+pub type ObjectList = Box<dyn Iterator<Item = Result<ObjectMeta>> + Send>;
+
+/// Writes one object, front to back. Nothing is visible before [`finalize`](ObjectWriter::finalize);
+/// a writer that is dropped or cancelled leaves nothing behind.
+///
+/// The first error latches: later calls return it again, and `finalize` does not succeed after it.
+pub trait ObjectWriter: Send {
+    /// Appends a copy of `data`. One copy, fused with the checksum.
+    ///
+    /// # Errors
+    /// The first error of any part so far.
+    fn write_chunk(&mut self, data: &[u8]) -> Result<()>;
+
+    /// Appends `data` without copying it, in parts; small or unaligned pieces are copied.
+    ///
+    /// Memory maps go in here too: `write_owned(Bytes::from_owner(map))`. The file behind a map
+    /// must not shrink meanwhile.
+    ///
+    /// # Errors
+    /// The first error of any part so far.
+    fn write_owned(&mut self, data: Bytes) -> Result<()>;
+
+    /// Appends `data` without copying it, and returns when its bytes are with the backend (or
+    /// copied): the memory may be changed from then on. Parts are written in parallel.
+    ///
+    /// # Errors
+    /// The first error of any part so far. No I/O thread touches `data` after the return or unwind,
+    /// whatever the reason; a system call in progress is waited out.
+    fn write_borrowed(&mut self, data: &[u8]) -> Result<()>;
+
+    /// The free rest of the current part buffer, at least one byte, to be filled in place. What of
+    /// it counts is said by [`commit`](ObjectWriter::commit); a reservation not committed is void.
+    ///
+    /// # Errors
+    /// The first error of any part so far.
+    fn reserve(&mut self) -> Result<&mut [u8]>;
+
+    /// Appends the first `bytes` bytes of the reservation.
+    ///
+    /// # Errors
+    /// `InvalidInput` if more than was reserved; the first error of any part so far.
+    fn commit(&mut self, bytes: usize) -> Result<()>;
+
+    /// `"crc32c:xxxxxxxx"` of the bytes so far; `None` if the caller chose no checksum.
+    fn checksum(&self) -> Option<String>;
+
+    /// The checksum of each block so far; `None` unless the checksum is CRC32C. The block is
+    /// [`Config::part_bytes`], or a multiple, so that there are at most 1,024.
+    fn block_checksums(&self) -> Option<BlockChecksums>;
+
+    /// Bytes appended so far.
+    fn bytes_written(&self) -> u64;
+
+    /// Bytes after compression so far; those appended where nothing is compressed.
+    fn compressed_bytes(&self) -> u64;
+
+    /// How this writer compresses.
+    fn compression(&self) -> Compression;
+
+    /// `compressed_bytes / bytes_written`; 1.0 while nothing is written.
+    fn compression_ratio(&self) -> f64;
+
+    /// What was done so far.
+    fn report(&self) -> WriteReport;
+
+    /// Waits for all parts, checks them against the checksum, and makes the object visible and durable.
+    ///
+    /// # Errors
+    /// The first error of any part; what the commit reports. Nothing is visible then and no temporary
+    /// is left, unless the error says that the state is unknown.
+    fn finalize(self: Box<Self>) -> Result<ObjectMeta>;
+
+    /// Gives the object up and removes what was written.
+    ///
+    /// # Errors
+    /// What the medium reports; leftovers are then found by `orphans`.
+    fn cancel(self: Box<Self>) -> Result<()>;
+}
+
+/// `flush` does nothing: bytes are durable when `finalize` returns, and not before.
+impl io::Write for Box<dyn ObjectWriter> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.write_chunk(data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The writers' names from the project's first document. Each is the one writer over its backend.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use super::{ObjectStore, ObjectWriter, WriteOptions, open_store};
+use crate::backend::ObjectMeta;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::sync::Arc;
+
+macro_rules! path_writer {
+    ($(#[$doc:meta])* $name:ident, $scheme:literal) => {
+        $(#[$doc])*
+        pub struct $name(Box<dyn ObjectWriter>);
+
+        impl $name {
+            /// Opens a writer for the file at an absolute `path`, with an engine of its own.
+            ///
+            /// # Errors
+            /// As [`ObjectStore::get_writer_with`].
+            pub fn create(
+                path: impl AsRef<Path>,
+                config: &Config,
+                options: WriteOptions,
+            ) -> Result<$name> {
+                open_path($scheme, path.as_ref(), config, options).map($name)
+            }
+
+            /// See [`ObjectWriter::finalize`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn finalize(self) -> Result<ObjectMeta> {
+                self.0.finalize()
+            }
+
+            /// See [`ObjectWriter::cancel`].
+            ///
+            /// # Errors
+            /// As there.
+            pub fn cancel(self) -> Result<()> {
+                self.0.cancel()
+            }
+        }
+
+        impl Deref for $name {
+            type Target = dyn ObjectWriter;
+
+            fn deref(&self) -> &Self::Target {
+                &*self.0
+            }
+        }
+
+        impl DerefMut for $name {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut *self.0
+            }
+        }
+    };
+}
+
+path_writer! {
+    /// Writes one file through the page cache: the writer of `file://`.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("shard");
+    /// use syncline::{Config, FileSystemWriter, WriteOptions};
+    /// let mut writer = FileSystemWriter::create(&path, &Config::default(), WriteOptions::default())?;
+    /// writer.write_chunk(b"123456789")?;
+    /// assert_eq!(writer.checksum().as_deref(), Some("crc32c:e3069283"));
+    /// writer.finalize()?;
+    /// # Ok::<(), syncline::Error>(())
+    /// ```
+    FileSystemWriter, "file"
+}
+
+path_writer! {
+    /// Writes one file with O_DIRECT where the medium has it: the writer of `direct://`.
+    DirectIOWriter, "direct"
+}
+
+fn open_path(
+    scheme: &str,
+    path: &Path,
+    config: &Config,
+    options: WriteOptions,
+) -> Result<Box<dyn ObjectWriter>> {
+    let text = path.to_str().filter(|_| path.is_absolute()).ok_or_else(|| {
+        Error::invalid("open writer", "the path is not absolute, or not UTF-8")
+            .with_uri(path.to_string_lossy())
+    })?;
+    let uri = format!("{scheme}://{text}");
+    open_store(&uri, config)?.get_writer_with(&uri, options)
+}
+
+/// Collects an object in memory and puts it as a whole at `finalize`: for stores of other make that
+/// have no streaming upload of their own. The collecting is that of the one writer over `mem://`.
+pub struct BufferedObjectWriter {
+    collected: Box<dyn ObjectWriter>,
+    memory: Arc<dyn ObjectStore>,
+    target: Arc<dyn ObjectStore>,
+    uri: String,
+    options: WriteOptions,
+}
+
+/// Where the bytes are collected.
+const COLLECTED: &str = "mem://collected/object";
+
+impl BufferedObjectWriter {
+    /// A writer that will put `uri` into `target`.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::get_writer_with`].
+    pub fn new(
+        target: Arc<dyn ObjectStore>,
+        uri: &str,
+        options: WriteOptions,
+    ) -> Result<BufferedObjectWriter> {
+        let memory = open_store(COLLECTED, target.config())?;
+        let collected = memory.get_writer_with(COLLECTED, options)?;
+        Ok(BufferedObjectWriter { collected, memory, target, uri: uri.to_owned(), options })
+    }
+
+    /// Puts the object.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::put_with`].
+    pub fn finalize(self) -> Result<ObjectMeta> {
+        let expected = self.collected.checksum();
+        self.collected.finalize()?;
+        // Memory is a medium like any other: what comes back is compared with what went in.
+        let data = match &expected {
+            Some(checksum) => self.memory.get_with_validation(COLLECTED, checksum)?,
+            None => self.memory.get(COLLECTED)?,
+        };
+        self.target.put_with(&self.uri, &data, self.options)
+    }
+
+    /// Gives the object up; the target has not been touched.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn cancel(self) -> Result<()> {
+        self.collected.cancel()
+    }
+}
+
+impl Deref for BufferedObjectWriter {
+    type Target = dyn ObjectWriter;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.collected
+    }
+}
+
+impl DerefMut for BufferedObjectWriter {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.collected
+    }
+}

@@ -1,0 +1,349 @@
+//! Opening a backend by its scheme, and the one implementation of [`ObjectStore`].
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::{ChecksumChoice, ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions};
+use crate::backend::{
+    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_direct, open_file,
+};
+use crate::buffer::AlignedVec;
+use crate::config::Config;
+use crate::encode::{BlockChecksums, Checksum};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::LIST_PAGE_OBJECTS;
+use crate::reader::ObjectReader;
+use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::uri::{Location, Scheme};
+use crate::writer::StreamWriter;
+
+/// Stores that [`store_for_uri`] opened and somebody still holds. The one process-wide state of the
+/// crate, so that independent parts of a program share threads, buffers and `mem://` objects.
+static SHARED: Mutex<Option<SharedStores>> = Mutex::new(None);
+
+/// By scheme and authority.
+type SharedStores = HashMap<(Scheme, String), Weak<Store>>;
+
+/// The store that holds `uri`: one per scheme and authority, shared by all who ask while any holds it,
+/// with the settings of [`Config::from_env`]. Threads start at the first I/O.
+///
+/// ```
+/// # fn main() -> syncline::Result<()> {
+/// # let (data1, data2) = (b"ab".as_slice(), b"c".as_slice());
+/// let uri = "mem://example/object";
+/// let store = syncline::store_for_uri(uri)?;
+/// let mut writer = store.get_writer(&uri)?;
+/// writer.write_chunk(data1)?;
+/// writer.write_chunk(data2)?;
+/// let checksum = writer.checksum(); // Some("crc32c:364b3fb7")
+/// writer.finalize()?;
+/// # assert_eq!(checksum.as_deref(), Some("crc32c:364b3fb7"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// `InvalidInput` if the URI or an environment variable is not usable.
+pub fn store_for_uri(uri: &str) -> Result<Arc<dyn ObjectStore>> {
+    let location = Location::parse(uri)?;
+    let config = Config::from_env()?;
+    let mut guard = lock(&SHARED);
+    let shared = guard.get_or_insert_with(HashMap::new);
+    let key = (location.scheme, location.authority.clone());
+    let known = shared.get(&key).and_then(Weak::upgrade);
+    // The child of a fork has none of the threads, and starts its own.
+    if let Some(store) = known.filter(|store| !store.engine.is_of_another_process()) {
+        return Ok(store);
+    }
+    shared.retain(|_, store| store.strong_count() > 0);
+    let store = Arc::new(Store::open(&location, &config));
+    shared.insert(key, Arc::downgrade(&store));
+    Ok(store)
+}
+
+/// A store of its own for `uri`, with its own threads, buffers and settings. A `mem://` store opened so
+/// holds its own objects.
+///
+/// # Errors
+/// `InvalidInput` if the URI is not usable.
+pub fn open_store(uri: &str, config: &Config) -> Result<Arc<dyn ObjectStore>> {
+    Ok(Arc::new(Store::open(&Location::parse(uri)?, config)))
+}
+
+/// One backend and its engine.
+#[derive(Debug)]
+pub(crate) struct Store {
+    scheme: Scheme,
+    authority: String,
+    backend: Arc<dyn Backend>,
+    engine: Arc<Engine>,
+}
+
+impl Store {
+    pub fn open(location: &Location, config: &Config) -> Store {
+        let backend: Arc<dyn Backend> = match location.scheme {
+            Scheme::File => open_file(),
+            Scheme::Direct => open_direct(config.direct()),
+            Scheme::Memory => Arc::new(MemoryBackend::new(&location.authority)),
+        };
+        Store::with_backend(location, config, backend)
+    }
+
+    pub fn with_backend(location: &Location, config: &Config, backend: Arc<dyn Backend>) -> Store {
+        Store {
+            scheme: location.scheme,
+            authority: location.authority.clone(),
+            engine: Engine::new(location.scheme.name(), config),
+            backend,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn engine_for_test(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The key of an object of this store.
+    fn object(&self, uri: &str) -> Result<Named> {
+        self.named(uri, Location::parse_object(uri)?)
+    }
+
+    /// The key of an object or prefix of this store.
+    fn prefix(&self, uri: &str) -> Result<Named> {
+        self.named(uri, Location::parse(uri)?)
+    }
+
+    fn named(&self, uri: &str, location: Location) -> Result<Named> {
+        if location.scheme != self.scheme || location.authority != self.authority {
+            let what = format!("not of this store, {}://{}", self.scheme.name(), self.authority);
+            return Err(Error::invalid("name object", what).with_uri(uri));
+        }
+        Ok(Named { uri: Arc::from(self.backend.uri(&location.key)), key: location.key })
+    }
+
+    fn reader(&self, uri: &str) -> Result<ObjectReader<'_>> {
+        let Named { uri, key } = self.object(uri)?;
+        let backend = Arc::clone(&self.backend);
+        let source =
+            self.engine.call("open", &uri, move |deadline| backend.open(&key, deadline))?;
+        Ok(ObjectReader { uri, engine: &self.engine, source })
+    }
+
+    fn delete_keys(&self, uri: &Arc<str>, keys: Vec<String>) -> Result<u64> {
+        let backend = Arc::clone(&self.backend);
+        self.engine.call("delete", uri, move |deadline| backend.delete(&keys, deadline))
+    }
+}
+
+/// An object's name in both forms.
+struct Named {
+    uri: Arc<str>,
+    key: String,
+}
+
+impl ObjectStore for Store {
+    fn get_writer_with(&self, uri: &str, options: WriteOptions) -> Result<Box<dyn ObjectWriter>> {
+        let Named { uri, key } = self.object(uri)?;
+        let permit = self.engine.admit_writer().map_err(|e| e.with_uri(&*uri))?;
+        let WriteOptions { size_hint_bytes, create_only, checksum } = options;
+        let spec = UploadSpec { size_hint_bytes, create_only };
+        let backend = Arc::clone(&self.backend);
+        let begin = move |deadline: &_| backend.begin(&key, spec, deadline);
+        let upload = self.engine.call("open writer", &uri, begin)?;
+        let checksum = match checksum {
+            ChecksumChoice::Store => self.engine.config().checksum(),
+            ChecksumChoice::Use(algorithm) => Some(algorithm),
+            ChecksumChoice::None => None,
+        };
+        let writer =
+            StreamWriter::new(&uri, &self.engine, permit, upload, checksum, size_hint_bytes);
+        Ok(Box::new(writer))
+    }
+
+    fn get(&self, uri: &str) -> Result<Bytes> {
+        self.get_range(uri, 0, None)
+    }
+
+    fn get_range(&self, uri: &str, offset: u64, length: Option<u64>) -> Result<Bytes> {
+        let reader = self.reader(uri)?;
+        let mut memory = reader.memory_for(offset, length)?;
+        reader.read_into(offset, &mut memory)?;
+        Ok(memory.into())
+    }
+
+    fn read_into(&self, uri: &str, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
+        self.reader(uri)?.read_into(offset, buffer)
+    }
+
+    fn read_into_verified(
+        &self,
+        uri: &str,
+        offset: u64,
+        buffer: &mut [u8],
+        expected: &BlockChecksums,
+    ) -> Result<ReadReport> {
+        self.reader(uri)?.read_into_verified(offset, buffer, expected)
+    }
+
+    fn get_with_validation(&self, uri: &str, expected: &str) -> Result<Bytes> {
+        self.get_range_with_validation(uri, 0, None, expected)
+    }
+
+    fn get_range_with_validation(
+        &self,
+        uri: &str,
+        offset: u64,
+        length: Option<u64>,
+        expected: &str,
+    ) -> Result<Bytes> {
+        let expected: Checksum = expected.parse().map_err(|e: Error| e.with_uri(uri))?;
+        let reader = self.reader(uri)?;
+        let mut memory = reader.memory_for(offset, length)?;
+        reader.read_into_expecting(offset, &mut memory, expected)?;
+        Ok(memory.into())
+    }
+
+    fn block_checksums_with(
+        &self,
+        uri: &str,
+        block_bytes: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BlockChecksums> {
+        if block_bytes == 0 {
+            return Err(Error::invalid("checksum", "block_bytes is zero").with_uri(uri));
+        }
+        self.reader(uri)?.block_checksums(block_bytes, progress)
+    }
+
+    fn list(&self, uri: &str) -> Result<ObjectList> {
+        let Named { uri, key } = self.prefix(uri)?;
+        let walk = Some(self.backend.list(&key));
+        Ok(Box::new(Listing {
+            uri,
+            engine: Arc::clone(&self.engine),
+            walk,
+            page: Vec::new().into_iter(),
+        }))
+    }
+
+    fn stat(&self, uri: &str) -> Result<ObjectMeta> {
+        let Named { uri, key } = self.object(uri)?;
+        let backend = Arc::clone(&self.backend);
+        self.engine.call("stat", &uri, move |deadline| backend.head(&key, deadline))
+    }
+
+    fn delete(&self, uri: &str) -> Result<()> {
+        let Named { uri, key } = self.object(uri)?;
+        match self.delete_keys(&uri, vec![key])? {
+            0 => Err(Error::new(ErrorKind::NotFound, "delete", "no such object").with_uri(&*uri)),
+            _ => Ok(()),
+        }
+    }
+
+    fn delete_prefix(&self, uri: &str) -> Result<u64> {
+        let Named { uri: name, key } = self.prefix(uri)?;
+        if key.is_empty() && self.scheme != Scheme::Memory {
+            let what = "this is the root of the machine's files";
+            return Err(Error::invalid("delete", what).with_uri(&*name));
+        }
+        let mut removed = 0;
+        let mut keys = Vec::new();
+        for meta in self.list(uri)? {
+            keys.push(self.prefix(&meta?.uri)?.key);
+            if keys.len() == LIST_PAGE_OBJECTS {
+                removed += self.delete_keys(&name, std::mem::take(&mut keys))?;
+            }
+        }
+        removed += self.delete_keys(&name, keys)?;
+        let backend = Arc::clone(&self.backend);
+        self.engine.call("delete", &name, move |deadline| backend.clear_prefix(&key, deadline))?;
+        Ok(removed)
+    }
+
+    fn exists(&self, uri: &str) -> Result<bool> {
+        match self.stat(uri) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn orphans(&self, uri: &str, older_than: Duration) -> Result<Vec<Orphan>> {
+        let Named { uri, key } = self.prefix(uri)?;
+        let backend = Arc::clone(&self.backend);
+        let find = move |deadline: &_| backend.orphans(&key, deadline);
+        let mut orphans = self.engine.call("find orphans", &uri, find)?;
+        let now = SystemTime::now();
+        // One without a time, or from a clock ahead of ours, is young.
+        let age = |orphan: &Orphan| now.duration_since(orphan.modified?).ok();
+        orphans.retain(|orphan| {
+            older_than.is_zero() || age(orphan).is_some_and(|age| age >= older_than)
+        });
+        Ok(orphans)
+    }
+
+    fn delete_orphan(&self, orphan: &Orphan) -> Result<()> {
+        let Named { uri, key } = self.prefix(&orphan.uri)?;
+        if !key.rsplit('/').next().is_some_and(crate::backend::is_temporary_name) {
+            return Err(Error::invalid("delete orphan", "not an unfinished upload").with_uri(&*uri));
+        }
+        let backend = Arc::clone(&self.backend);
+        self.engine
+            .call("delete orphan", &uri, move |deadline| backend.delete_orphan(&key, deadline))
+    }
+
+    fn config(&self) -> &Config {
+        self.engine.config()
+    }
+}
+
+impl ObjectReader<'_> {
+    /// Fresh memory for a range; the rest of the object where no length is given.
+    fn memory_for(&self, offset: u64, length: Option<u64>) -> Result<AlignedVec> {
+        let size = self.source.size_bytes();
+        let length = length.unwrap_or_else(|| size.saturating_sub(offset));
+        if offset.checked_add(length).is_none_or(|end| end > size) {
+            let what =
+                format!("{length} bytes at {offset} do not lie within the object's {size} bytes");
+            return Err(Error::invalid("read", what).with_uri(&*self.uri));
+        }
+        AlignedVec::zeroed(usize::try_from(length).unwrap_or(usize::MAX))
+            .map_err(|e| e.with_uri(&*self.uri))
+    }
+}
+
+/// A listing, page by page.
+struct Listing {
+    uri: Arc<str>,
+    engine: Arc<Engine>,
+    /// `None` at the end or after an error.
+    walk: Option<Box<dyn Walk>>,
+    page: std::vec::IntoIter<ObjectMeta>,
+}
+
+impl Iterator for Listing {
+    type Item = Result<ObjectMeta>;
+
+    fn next(&mut self) -> Option<Result<ObjectMeta>> {
+        if let Some(meta) = self.page.next() {
+            return Some(Ok(meta));
+        }
+        let mut walk = self.walk.take()?;
+        let next = self.engine.call("list", &self.uri, move |deadline| {
+            let page = walk.next_page(deadline)?;
+            Ok((walk, page))
+        });
+        match next {
+            Ok((_, page)) if page.is_empty() => None,
+            Ok((walk, page)) => {
+                self.walk = Some(walk);
+                self.page = page.into_iter();
+                self.next()
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Where an object is: scheme, authority and key, from a URI or a bare path.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::backend::is_temporary_name;
+use crate::error::{Error, Result};
+
+/// The schemes this crate opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scheme {
+    File,
+    Direct,
+    Memory,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 3] = [Scheme::File, Scheme::Direct, Scheme::Memory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::File => "file",
+            Scheme::Direct => "direct",
+            Scheme::Memory => "mem",
+        }
+    }
+}
+
+/// A parsed URI. The key is normalised: no leading, trailing or doubled slash, no `.` or `..` segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub scheme: Scheme,
+    /// The name of a `mem://` store; empty for paths.
+    pub authority: String,
+    pub key: String,
+}
+
+impl Location {
+    /// Reads `file:///path`, `direct:///path`, `mem://name/key` or a bare path, which means `file://`.
+    /// Characters stand for themselves: nothing is percent-decoded.
+    pub fn parse(uri: &str) -> Result<Location> {
+        let invalid = |why: &str| Error::invalid("parse URI", why).with_uri(uri);
+        if uri.is_empty() {
+            return Err(invalid("the URI is empty"));
+        }
+        if let Some(bad) = uri.chars().find(|c| c.is_control()) {
+            return Err(invalid(&format!("the control character {bad:?} is not allowed in names")));
+        }
+        let Some((name, rest)) = uri.split_once("://") else {
+            if let Some(name) = scheme_without_slashes(uri) {
+                return Err(invalid("the scheme is not followed by ://").with_remedy(format!(
+                    "write {name}:///absolute/path, or ./{uri} for a file of that name"
+                )));
+            }
+            let path = absolute(uri).map_err(|why| invalid(&why))?;
+            return Ok(Location {
+                scheme: Scheme::File,
+                authority: String::new(),
+                key: normal(&path, uri)?,
+            });
+        };
+        let Some(scheme) = Scheme::ALL.into_iter().find(|scheme| scheme.name() == name) else {
+            return Err(invalid(&format!("unknown scheme {name:?}"))
+                .with_remedy("use file:///path, direct:///path, mem://name/key or a plain path"));
+        };
+        let (authority, key) = match scheme {
+            Scheme::Memory => rest.split_once('/').unwrap_or((rest, "")),
+            _ => match rest.strip_prefix('/') {
+                Some(key) => ("", key),
+                None => {
+                    return Err(invalid("the path after :// is relative")
+                        .with_remedy(format!("write {name}:///absolute/path")));
+                }
+            },
+        };
+        if scheme == Scheme::Memory && authority.is_empty() {
+            return Err(invalid("the store has no name").with_remedy("write mem://name/key"));
+        }
+        Ok(Location { scheme, authority: authority.to_owned(), key: normal(key, uri)? })
+    }
+
+    /// As [`parse`](Location::parse), for the name of one object.
+    pub fn parse_object(uri: &str) -> Result<Location> {
+        let location = Location::parse(uri)?;
+        if location.key.is_empty() {
+            return Err(Error::invalid("parse URI", "no object is named").with_uri(uri));
+        }
+        if uri.ends_with('/') {
+            return Err(
+                Error::invalid("parse URI", "an object's name does not end in /").with_uri(uri)
+            );
+        }
+        let name = location.key.rsplit('/').next().unwrap_or_default();
+        if is_temporary_name(name) {
+            return Err(
+                Error::invalid("parse URI", "the name is one of unfinished uploads").with_uri(uri)
+            );
+        }
+        Ok(location)
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}/{}", self.scheme.name(), self.authority, self.key)
+    }
+}
+
+/// The scheme of `file:/x` or `direct:x`, which would otherwise name a file below the working directory
+/// and write elsewhere, and otherwise, than was meant.
+fn scheme_without_slashes(path: &str) -> Option<&str> {
+    let (name, rest) = path.split_once(':')?;
+    let known = Scheme::ALL.into_iter().any(|scheme| scheme.name() == name);
+    let looks_like_one = name.len() > 1
+        && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && rest.starts_with('/');
+    (known || looks_like_one).then_some(name)
+}
+
+/// Refuses segments that climb, drops empty ones.
+fn normal(key: &str, uri: &str) -> Result<String> {
+    let mut normal = String::with_capacity(key.len());
+    for segment in key.split('/').filter(|segment| !segment.is_empty()) {
+        if segment == "." || segment == ".." {
+            return Err(Error::invalid(
+                "parse URI",
+                format!("the segment {segment:?} is not allowed"),
+            )
+            .with_uri(uri)
+            .with_remedy("write the path without . and .. segments"));
+        }
+        if !normal.is_empty() {
+            normal.push('/');
+        }
+        normal.push_str(segment);
+    }
+    Ok(normal)
+}
+
+/// A bare path as an absolute one. `..` is resolved by asking the filesystem, since what it means
+/// depends on links.
+fn absolute(path: &str) -> Result<String, String> {
+    let full = std::path::absolute(path).map_err(|e| e.to_string())?;
+    let components: Vec<Component<'_>> = full.components().collect();
+    let resolved = match components.iter().rposition(|c| *c == Component::ParentDir) {
+        None => full,
+        Some(last) => {
+            let climbing: PathBuf = components[..=last].iter().collect();
+            let real =
+                climbing.canonicalize().map_err(|e| format!("{}: {e}", climbing.display()))?;
+            real.join(components[last + 1..].iter().collect::<PathBuf>())
+        }
+    };
+    let text = resolved.to_str().ok_or("the path is not UTF-8")?;
+    let slash = if path.ends_with('/') { "/" } else { "" };
+    Ok(format!("{}{slash}", Path::new(text).display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn forms_that_name_the_same() {
+        for uri in ["file:///a/b", "/a/b", "file:////a//b/", "/a/./b", "/a/b/"] {
+            assert_eq!(Location::parse(uri).unwrap().to_string(), "file:///a/b", "{uri}");
+        }
+        assert_eq!(Location::parse("mem://m/k/l").unwrap().to_string(), "mem://m/k/l");
+        assert_eq!(Location::parse("mem://m").unwrap().key, "");
+        assert_eq!(Location::parse("direct:///d").unwrap().scheme, Scheme::Direct);
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        let up = Location::parse("../x").unwrap();
+        assert_eq!(format!("/{}", up.key), here.parent().unwrap().join("x").to_str().unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_named_is_refused() {
+        for uri in [
+            "",
+            "ftp://x/y",
+            "s3:/x\n",
+            "file://host/x",
+            "file://x",
+            "mem://",
+            "mem:///k",
+            "file:///a/../b",
+            "mem://m/./k",
+            "file:///a\0b",
+            "file:///a\u{7f}",
+            "FILE:///a",
+        ] {
+            assert_eq!(
+                Location::parse(uri).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{uri:?}"
+            );
+        }
+        for uri in ["mem://m", "file:///", "/a/", "/a/.x.0011223344556677.syncline-tmp"] {
+            assert!(Location::parse_object(uri).is_err(), "{uri:?}");
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The one writer: from the caller's bytes to parts, checksummed on the way, to a checked commit.
+
+use bytes::Bytes;
+
+use crate::backend::{ObjectMeta, Receipt, Upload, WriteReport};
+use crate::buffer::{Part, Payload, PoolBuffer, lend};
+use crate::encode::{Algorithm, BlockChecksums, Checksum, StreamHasher};
+use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{ABORT_TIMEOUT, HANDOVER_BYTES_MIN, HASH_STEP_BYTES, RECEIPTS_EXPECTED};
+use crate::store::{Compression, ObjectWriter};
+use crate::sync::Arc;
+use crate::time::Deadline;
+
+/// Writes one object through one upload of any backend.
+///
+/// Every part but the last starts and ends at a multiple of the upload's alignment. Bytes that cannot
+/// be handed over as they are go through `filling`, and `filling` is handed over when it is full, when
+/// memory of the caller's follows it, and at the end.
+pub(crate) struct StreamWriter {
+    uri: Arc<str>,
+    engine: Arc<Engine>,
+    upload: Arc<dyn Upload>,
+    batch: Arc<Batch<Receipt>>,
+    hasher: StreamHasher,
+    filling: Option<Filling>,
+    /// Bytes of `filling` that the caller may fill in place.
+    reserved: usize,
+    next_part: u64,
+    /// Where the next part starts in the object.
+    next_offset: u64,
+    copied_bytes: u64,
+    /// Set when nothing is left to abort.
+    finished: bool,
+    _permit: WriterPermit,
+}
+
+struct Filling {
+    buffer: PoolBuffer,
+    bytes: usize,
+}
+
+impl StreamWriter {
+    pub fn new(
+        uri: &Arc<str>,
+        engine: &Arc<Engine>,
+        permit: WriterPermit,
+        upload: Arc<dyn Upload>,
+        checksum: Option<Algorithm>,
+        size_hint_bytes: Option<u64>,
+    ) -> StreamWriter {
+        let part_bytes = engine.config().part_bytes() as u64;
+        let parts =
+            size_hint_bytes.map_or(RECEIPTS_EXPECTED, |bytes| bytes.div_ceil(part_bytes) as usize);
+        StreamWriter {
+            uri: Arc::clone(uri),
+            engine: Arc::clone(engine),
+            upload,
+            batch: Batch::new(parts.min(RECEIPTS_EXPECTED)),
+            hasher: StreamHasher::new(checksum, part_bytes),
+            filling: None,
+            reserved: 0,
+            next_part: 0,
+            next_offset: 0,
+            copied_bytes: 0,
+            finished: false,
+            _permit: permit,
+        }
+    }
+
+    fn checksum_value(&self) -> Option<Checksum> {
+        self.hasher.checksum()
+    }
+
+    /// The buffer being filled, which has room for a byte at least.
+    fn filling(&mut self) -> Result<&mut Filling> {
+        if self.filling.is_none() {
+            let deadline = self.engine.deadline();
+            let taken = self.engine.pool().take(&deadline);
+            let buffer = taken.map_err(|e| self.fail(e))?;
+            self.filling = Some(Filling { buffer, bytes: 0 });
+        }
+        Ok(self.filling.as_mut().expect("set above"))
+    }
+
+    /// Appends a copy, in steps that stay in the cache between the copy and the hash.
+    fn append_copy(&mut self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            let filling = self.filling()?;
+            let room = &mut filling.buffer[filling.bytes..];
+            let step = data.len().min(room.len()).min(HASH_STEP_BYTES);
+            let (now, later) = data.split_at(step);
+            room[..step].copy_from_slice(now);
+            filling.bytes += step;
+            let full = filling.bytes == filling.buffer.len();
+            self.hasher.update(now);
+            self.copied_bytes += step as u64;
+            if full {
+                self.hand_over_filling()?;
+            }
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Splits `bytes` bytes at `address` into those to copy first and those to hand over as they are;
+    /// the rest is copied after.
+    fn split(&self, address: usize, bytes: usize) -> (usize, usize) {
+        let alignment = self.upload.alignment();
+        let offset = self.hasher.bytes();
+        let head = (offset.next_multiple_of(alignment.offset_bytes as u64) - offset) as usize;
+        if bytes < head + HANDOVER_BYTES_MIN
+            || !alignment.admits(address.wrapping_add(head), offset + head as u64)
+        {
+            return (bytes, 0);
+        }
+        (head, (bytes - head) / alignment.offset_bytes * alignment.offset_bytes)
+    }
+
+    /// The next piece of memory handed over, of `left` bytes: it ends where a full part would.
+    fn piece_bytes(&self, left: usize) -> usize {
+        let part_bytes = self.engine.config().part_bytes() as u64;
+        let to_boundary = part_bytes - self.hasher.bytes() % part_bytes;
+        left.min(to_boundary as usize)
+    }
+
+    fn hand_over_filling(&mut self) -> Result<()> {
+        self.reserved = 0;
+        let Some(Filling { mut buffer, bytes }) = self.filling.take() else { return Ok(()) };
+        if bytes == 0 {
+            return Ok(());
+        }
+        let padded_bytes = bytes.next_multiple_of(self.upload.alignment().offset_bytes);
+        buffer[bytes..padded_bytes].fill(0);
+        self.hand_over(Payload::Pooled { buffer, bytes, padded_bytes })
+    }
+
+    /// Queues a part made of what was hashed since the last one.
+    fn hand_over(&mut self, payload: Payload) -> Result<()> {
+        let sum = self.hasher.cut_part();
+        let part = Part { index: self.next_part, offset: self.next_offset, sum, payload };
+        self.next_part += 1;
+        self.next_offset += sum.bytes;
+        let deadline = self.engine.deadline();
+        let job = PutJob {
+            uri: Arc::clone(&self.uri),
+            upload: Arc::clone(&self.upload),
+            part,
+            deadline,
+            pending: Pending::new(&self.batch),
+        };
+        self.engine.submit(Job::Put(job), &deadline).map_err(|e| self.fail(e))
+    }
+
+    /// Waits for all parts handed over so far.
+    fn settle(&self) -> Result<()> {
+        if let Err(deadline) = self.batch.wait_idle(|| self.engine.deadline()) {
+            return Err(self.fail(self.engine.stalled("wait for parts", &deadline)));
+        }
+        self.batch.check()
+    }
+
+    /// Latches an error; returns the first one.
+    fn fail(&self, error: Error) -> Error {
+        self.batch.fail(error.with_uri(&*self.uri))
+    }
+
+    /// Compares what the backend took with what was hashed: count, places, sizes and checksums.
+    fn prove(&self, receipts: &[Receipt]) -> Result<()> {
+        let wrong = |what: String| Error::new(ErrorKind::ChecksumMismatch, "commit", what);
+        let mut bytes = 0;
+        let mut combined: Option<Checksum> = None;
+        for (index, receipt) in receipts.iter().enumerate() {
+            if receipt.index != index as u64 || receipt.offset != bytes {
+                return Err(wrong(format!("part {index} is not where it belongs")));
+            }
+            bytes += receipt.bytes;
+            if let Some(sum) = receipt.checksum {
+                combined = Some(combined.map_or(sum, |c| c.combine(sum, receipt.bytes)));
+            }
+        }
+        if receipts.len() as u64 != self.next_part || bytes != self.hasher.bytes() {
+            let (parts, expected) = (receipts.len(), self.hasher.bytes());
+            return Err(wrong(format!("{parts} parts of {bytes} bytes arrived, not {expected}")));
+        }
+        match (combined, self.checksum_value()) {
+            (Some(parts), Some(object)) if parts != object => {
+                Err(wrong(format!("the parts' checksum is {parts}, the object's {object}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn complete(&mut self) -> Result<ObjectMeta> {
+        self.batch.check()?;
+        self.hand_over_filling()?;
+        self.settle()?;
+        let mut receipts = self.batch.take_outcomes();
+        receipts.sort_unstable_by_key(|receipt| receipt.index);
+        self.prove(&receipts).map_err(|e| self.fail(e))?;
+        let (upload, size_bytes) = (Arc::clone(&self.upload), self.hasher.bytes());
+        let commit = move |deadline: &Deadline| upload.commit(&receipts, size_bytes, deadline);
+        let committed = self.engine.call("commit", &self.uri, commit);
+        let mut meta = committed.map_err(|e| self.fail(told_unknown(e)))?;
+        self.finished = true;
+        meta.checksum = self.checksum();
+        meta.write = Some(self.report());
+        Ok(meta)
+    }
+
+    /// Ends the upload: parts still queued are skipped, those under way are waited for a while.
+    fn abort(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(());
+        }
+        self.batch.withdraw();
+        self.filling = None;
+        if self.engine.is_of_another_process() {
+            // A copy that came with a fork: the upload is the parent's.
+            return Ok(());
+        }
+        let timeout = self.engine.config().timeout().min(ABORT_TIMEOUT);
+        let deadline = Deadline::after(timeout);
+        self.batch.wait_idle_until(&deadline);
+        let upload = Arc::clone(&self.upload);
+        self.engine
+            .call_until("cancel", &self.uri, Deadline::after(timeout), move |d| upload.abort(d))
+    }
+}
+
+/// A commit that nobody waited for to the end may have made its object visible.
+fn told_unknown(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => error.with_remedy(
+            "whether the object became visible is unknown: check the medium, then look for it",
+        ),
+        _ => error,
+    }
+}
+
+impl ObjectWriter for StreamWriter {
+    fn write_chunk(&mut self, data: &[u8]) -> Result<()> {
+        self.batch.check()?;
+        self.reserved = 0;
+        self.append_copy(data)
+    }
+
+    fn write_owned(&mut self, data: Bytes) -> Result<()> {
+        self.batch.check()?;
+        self.reserved = 0;
+        let (head, body) = self.split(data.as_ptr().addr(), data.len());
+        self.append_copy(&data[..head])?;
+        if body > 0 {
+            self.hand_over_filling()?;
+        }
+        let mut at = head;
+        while at < head + body {
+            let piece = data.slice(at..at + self.piece_bytes(head + body - at));
+            at += piece.len();
+            self.hasher.update(&piece);
+            self.hand_over(Payload::Owned(piece))?;
+        }
+        self.append_copy(&data[at..])
+    }
+
+    fn write_borrowed(&mut self, data: &[u8]) -> Result<()> {
+        self.batch.check()?;
+        self.reserved = 0;
+        let (head, body) = self.split(data.as_ptr().addr(), data.len());
+        self.append_copy(&data[..head])?;
+        if body > 0 {
+            self.hand_over_filling()?;
+            lend(data, |lender| {
+                let mut at = head;
+                while at < head + body {
+                    let to = at + self.piece_bytes(head + body - at);
+                    self.hasher.update(&data[at..to]);
+                    self.hand_over(Payload::Borrowed(lender.loan(at, to)))?;
+                    at = to;
+                }
+                self.settle()
+            })?;
+        }
+        self.append_copy(&data[head + body..])
+    }
+
+    fn reserve(&mut self) -> Result<&mut [u8]> {
+        self.batch.check()?;
+        let filling = self.filling()?;
+        let reserved = filling.buffer.len() - filling.bytes;
+        self.reserved = reserved;
+        let filling = self.filling()?;
+        Ok(&mut filling.buffer[filling.bytes..])
+    }
+
+    fn commit(&mut self, bytes: usize) -> Result<()> {
+        self.batch.check()?;
+        if bytes > self.reserved {
+            let reserved = self.reserved;
+            let what = format!("{bytes} bytes committed of {reserved} reserved");
+            return Err(Error::invalid("commit reservation", what).with_uri(&*self.uri));
+        }
+        self.reserved = 0;
+        let Some(filling) = &mut self.filling else { return Ok(()) };
+        let end = filling.bytes + bytes;
+        self.hasher.update(&filling.buffer[filling.bytes..end]);
+        filling.bytes = end;
+        if end == filling.buffer.len() { self.hand_over_filling() } else { Ok(()) }
+    }
+
+    fn checksum(&self) -> Option<String> {
+        self.checksum_value().map(|checksum| checksum.to_string())
+    }
+
+    fn block_checksums(&self) -> Option<BlockChecksums> {
+        self.hasher.block_checksums()
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.hasher.bytes()
+    }
+
+    fn compressed_bytes(&self) -> u64 {
+        self.hasher.bytes()
+    }
+
+    fn compression(&self) -> Compression {
+        Compression::None
+    }
+
+    fn compression_ratio(&self) -> f64 {
+        1.0
+    }
+
+    fn report(&self) -> WriteReport {
+        WriteReport {
+            mode: self.upload.mode(),
+            bytes: self.hasher.bytes(),
+            copied_bytes: self.copied_bytes,
+            parts: self.next_part,
+        }
+    }
+
+    fn finalize(mut self: Box<Self>) -> Result<ObjectMeta> {
+        // On an error the drop of `self` aborts.
+        self.complete()
+    }
+
+    fn cancel(mut self: Box<Self>) -> Result<()> {
+        self.abort()
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        if let Err(error) = self.abort() {
+            log::warn!("{error}");
+        }
+    }
+}
