@@ -1,0 +1,109 @@
+//! `latest.json`: a hint at the newest checkpoint, never the truth.
+//!
+//! Checkpoints are ordered by (step, timestamp); the newest is the greatest. The truth is the
+//! listing of `manifests/`. The hint is kept for readers that trust it, such as the ancestor, and
+//! for media whose listings lag behind: it counts only where it names a checkpoint newer than all
+//! that are listed, and whose manifest exists. So a hint that is missing, broken, stale or points
+//! at a removed checkpoint changes nothing.
+//!
+//! Whoever saves, prunes or deletes points the hint at the newest checkpoint afterwards. Saving an
+//! older step therefore never moves it backwards; to go back, delete the later checkpoints. Two
+//! savers may write it in either order: the loser leaves a stale hint until the next save.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::LATEST_BYTES_MAX;
+
+use super::base::Base;
+use super::catalog::CheckpointInfo;
+use super::layout::{LATEST_KEY, MANIFESTS, Named};
+use super::remove::delete_if_there;
+
+/// The hint's text, with the ancestor's fields.
+#[derive(Debug, Serialize, Deserialize)]
+struct Latest {
+    manifest_key: String,
+    global_step: u64,
+    ts: String,
+}
+
+/// All checkpoints by the names of their manifests, oldest first.
+pub(super) fn list_names(base: &Base) -> Result<Vec<CheckpointInfo>> {
+    let mut found: Vec<CheckpointInfo> = base
+        .list(MANIFESTS)?
+        .iter()
+        .filter_map(|(key, _)| match Named::parse(key) {
+            Some(Named::Manifest { step, ts }) => Some(CheckpointInfo::new(step, ts)),
+            _ => None,
+        })
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The newest checkpoint by its name.
+pub(super) fn newest(base: &Base) -> Result<Option<CheckpointInfo>> {
+    let listed = list_names(base)?.pop();
+    let hint = match read(base) {
+        Ok(hint) => hint,
+        Err(error) => {
+            log::warn!("{error}; going by the listing of manifests");
+            None
+        }
+    };
+    match hint {
+        Some(hint)
+            if Some(&hint) > listed.as_ref()
+                && base.store.exists(&base.uri(&hint.manifest_key))? =>
+        {
+            log::warn!("{hint} is not in the listing yet; going by {LATEST_KEY}");
+            Ok(Some(hint))
+        }
+        _ => Ok(listed),
+    }
+}
+
+/// Points the hint at the newest checkpoint, or removes it where there is none. `known` was just
+/// saved and counts although a listing may lag behind.
+pub(super) fn publish(base: &Base, known: Option<&CheckpointInfo>) -> Result<()> {
+    let newest = list_names(base)?.pop().max(known.cloned());
+    let Some(newest) = newest else { return delete_if_there(base, LATEST_KEY) };
+    if matches!(read(base), Ok(Some(hint)) if hint == newest) {
+        return Ok(());
+    }
+    let text = serde_json::to_vec_pretty(&Latest {
+        global_step: newest.step,
+        ts: newest.timestamp.to_string(),
+        manifest_key: newest.manifest_key,
+    });
+    let text = text.expect("a struct of texts and numbers always serialises");
+    base.store.put(&base.uri(LATEST_KEY), &text).map(drop)
+}
+
+/// As [`publish`], but a failure is only logged: the checkpoints stand without the hint.
+pub(super) fn publish_or_warn(base: &Base, known: Option<&CheckpointInfo>) {
+    if let Err(error) = publish(base, known) {
+        log::warn!("{LATEST_KEY} was not updated, which readers survive: {error}");
+    }
+}
+
+/// What the hint says; `None` where there is none.
+fn read(base: &Base) -> Result<Option<CheckpointInfo>> {
+    let text = match base.read_document(LATEST_KEY, LATEST_BYTES_MAX) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let corrupt = |why: String| {
+        Error::new(ErrorKind::Corrupt, "read latest", why).with_uri(base.uri(LATEST_KEY))
+    };
+    let latest: Latest = serde_json::from_slice(&text).map_err(|e| corrupt(e.to_string()))?;
+    match Named::parse(&latest.manifest_key) {
+        Some(Named::Manifest { step, ts })
+            if step == latest.global_step && ts.as_str() == latest.ts =>
+        {
+            Ok(Some(CheckpointInfo::new(step, ts)))
+        }
+        _ => Err(corrupt("it contradicts itself".to_owned())),
+    }
+}

@@ -1,0 +1,112 @@
+//! What proves that a shard's bytes are those that were written.
+
+use crate::encode::{Algorithm, BlockChecksums, Checksum, Hasher};
+use crate::error::{Error, ErrorKind, Result};
+
+use super::base::Base;
+use super::shard::ShardMeta;
+
+/// What a manifest has to compare a shard's bytes with.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// A checksum for each block: ranges verify alone, damage is located.
+    Blocks(BlockChecksums),
+    /// One checksum for all bytes, as the ancestor's manifests have it.
+    Whole(Whole),
+    /// Nothing.
+    Absent,
+}
+
+impl Proof {
+    /// # Errors
+    /// `Corrupt` if the entry contradicts itself; `Unsupported` if this version knows neither the
+    /// shard's form nor its checksum.
+    pub fn of(shard: &ShardMeta) -> Result<Proof> {
+        check_form(shard)?;
+        if let Some(blocks) = shard.block_checksums()? {
+            return Ok(Proof::Blocks(blocks));
+        }
+        let Some(text) = &shard.checksum else { return Ok(Proof::Absent) };
+        let expected: Checksum = text.parse().map_err(|error: Error| {
+            Error::new(ErrorKind::Unsupported, "verify shard", error.to_string())
+                .with_remedy("read it with Reader::without_verification")
+        })?;
+        // Old ancestors computed another polynomial than the label says.
+        let mislabelled = expected.algorithm() == Algorithm::Crc32c && !shard.has_our_fields();
+        Ok(Proof::Whole(Whole { expected, mislabelled }))
+    }
+}
+
+/// Refuses shards whose stored bytes are not their raw bytes: comparing them would only seem to
+/// find damage.
+pub(super) fn check_form(shard: &ShardMeta) -> Result<()> {
+    let Some(why) = shard.unreadable_form() else { return Ok(()) };
+    let detail = format!("{}: {why}, which this version cannot read", shard.key);
+    Err(Error::new(ErrorKind::Unsupported, "read shard", detail)
+        .with_remedy("read it with the version that wrote it, or a later one"))
+}
+
+/// The checksum of a whole shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole {
+    expected: Checksum,
+    /// Whether the value may be IEEE CRC-32 under the label `crc32c:`.
+    mislabelled: bool,
+}
+
+impl Whole {
+    /// Compares a shard in memory.
+    pub fn check_bytes(&self, shard: &ShardMeta, bytes: &[u8]) -> Result<()> {
+        self.compare(shard, self.expected.algorithm().checksum(bytes), || {
+            Ok(Algorithm::Crc32.checksum(bytes))
+        })
+    }
+
+    /// Compares a shard where it is, in bounded memory, reading it once; a mislabelled one twice.
+    pub fn check_object(&self, base: &Base, shard: &ShardMeta) -> Result<()> {
+        let uri = base.uri(&shard.key);
+        let actual = match self.expected.algorithm() {
+            Algorithm::Crc32c => {
+                let block_bytes = base.store.config().part_bytes() as u64;
+                base.store.block_checksums(&uri, block_bytes)?.combined()
+            }
+            other => hash_object(base, &uri, shard.size, other)?,
+        };
+        self.compare(shard, actual, || hash_object(base, &uri, shard.size, Algorithm::Crc32))
+    }
+
+    fn compare(
+        &self,
+        shard: &ShardMeta,
+        actual: Checksum,
+        ieee: impl FnOnce() -> Result<Checksum>,
+    ) -> Result<()> {
+        if actual == self.expected {
+            return Ok(());
+        }
+        if self.mislabelled && ieee()?.value() == self.expected.value() {
+            let (rank, label) = (shard.rank, self.expected);
+            log::warn!(
+                "rank {rank}: {label} is an IEEE CRC-32 under the label crc32c; the bytes match it"
+            );
+            return Ok(());
+        }
+        let detail = format!(
+            "the shard of rank {} differs: bytes 0 to {} give {actual}, the manifest says {}",
+            shard.rank, shard.size, self.expected
+        );
+        Err(Error::new(ErrorKind::ChecksumMismatch, "verify shard", detail))
+    }
+}
+
+fn hash_object(base: &Base, uri: &str, size_bytes: u64, algorithm: Algorithm) -> Result<Checksum> {
+    let step_bytes = base.store.config().part_bytes() as u64;
+    let mut hasher = Hasher::new(algorithm);
+    let mut offset = 0;
+    while offset < size_bytes {
+        let length = step_bytes.min(size_bytes - offset);
+        hasher.update(&base.store.get_range(uri, offset, Some(length))?);
+        offset += length;
+    }
+    Ok(hasher.checksum())
+}

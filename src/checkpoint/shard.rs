@@ -1,0 +1,139 @@
+//! What a manifest or receipt says of one shard.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{BlockChecksums, Checksum};
+use crate::error::{Error, ErrorKind, Result};
+
+use super::layout::check_shard_key;
+
+/// Sizes from here on are forged: a file offset ends at 2^63 bytes. With both bounds, sums of an
+/// offset and a block cannot overflow.
+const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
+const BLOCK_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// What a checksum of raw bytes begins with.
+const CRC32C_LABEL: &str = "crc32c:";
+
+/// One shard of a checkpoint, as the manifest tells it.
+///
+/// Serialises to JSON, so that ranks with a communicator of their own can gather it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ShardMeta {
+    /// The rank that wrote it.
+    pub rank: u32,
+    /// Its key, relative to the base.
+    pub key: String,
+    /// Bytes of the stored object.
+    pub size: u64,
+    /// The server's entity tag; `None` on local media.
+    #[serde(default)]
+    pub etag: Option<String>,
+    /// `crc32c:xxxxxxxx` of the raw bytes.
+    #[serde(default)]
+    pub checksum: Option<String>,
+    /// Bytes before compression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_size: Option<u64>,
+    /// `crc32c:xxxxxxxx` of the stored object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_checksum: Option<String>,
+    /// How the object is compressed; `None` where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+    /// Raw bytes of a checksum block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_bytes: Option<u64>,
+    /// CRC32C of each raw block, packed hexadecimal, eight digits a block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_checksums: Option<String>,
+}
+
+impl ShardMeta {
+    /// Bytes that a restore of this shard yields.
+    pub fn raw_bytes(&self) -> u64 {
+        self.raw_size.unwrap_or(self.size)
+    }
+
+    /// The checksums of the shard's blocks, where the manifest has them.
+    ///
+    /// # Errors
+    /// `Corrupt` if they contradict the shard's size or its checksum.
+    pub fn block_checksums(&self) -> Result<Option<BlockChecksums>> {
+        let (Some(block_bytes), Some(hex)) = (self.part_bytes, &self.part_checksums) else {
+            return Ok(None);
+        };
+        let blocks = BlockChecksums::from_hex(block_bytes, self.raw_bytes(), hex)?;
+        match &self.checksum {
+            Some(stated) if *stated != blocks.combined().to_string() => {
+                Err(self.contradiction(format!(
+                    "checksum is {stated}, but part_checksums combine to {}",
+                    blocks.combined()
+                )))
+            }
+            _ => Ok(Some(blocks)),
+        }
+    }
+
+    /// Whether this crate wrote the entry, rather than its ancestor.
+    pub(super) fn has_our_fields(&self) -> bool {
+        self.raw_size.is_some()
+            || self.stored_checksum.is_some()
+            || self.compression.is_some()
+            || self.part_bytes.is_some()
+            || self.part_checksums.is_some()
+    }
+
+    /// Why this version cannot read the shard's bytes, if it cannot.
+    pub(super) fn unreadable_form(&self) -> Option<String> {
+        match self.compression.as_deref() {
+            Some("none") | None => {}
+            Some(name) => return Some(format!("the shard is compressed ({name:?})")),
+        }
+        self.key.ends_with(".zst").then(|| "the shard is compressed (zstd)".to_owned())
+    }
+
+    /// Checks what can be checked without looking at the object, in constant time but for the key's
+    /// length.
+    pub(super) fn check(&self) -> Result<()> {
+        check_shard_key(&self.key)?;
+        for stated in [&self.checksum, &self.stored_checksum].into_iter().flatten() {
+            if stated.starts_with(CRC32C_LABEL) && stated.parse::<Checksum>().is_err() {
+                return Err(self.contradiction(format!("{stated:?} is no checksum")));
+            }
+        }
+        if self.size > OBJECT_BYTES_MAX || self.raw_bytes() > OBJECT_BYTES_MAX {
+            return Err(
+                self.contradiction(format!("{} bytes is no size", self.size.max(self.raw_bytes())))
+            );
+        }
+        if self.unreadable_form().is_none() && self.raw_bytes() != self.size {
+            let why = format!("size is {}, raw_size is {}", self.size, self.raw_bytes());
+            return Err(self.contradiction(why));
+        }
+        match (self.part_bytes, &self.part_checksums) {
+            (None, None) => Ok(()),
+            (Some(block_bytes), Some(hex)) if (1..=BLOCK_BYTES_MAX).contains(&block_bytes) => {
+                let blocks = self.raw_bytes().div_ceil(block_bytes);
+                if blocks.checked_mul(8) == Some(hex.len() as u64) {
+                    return Ok(());
+                }
+                let why = format!("{} hex digits for {blocks} blocks", hex.len());
+                Err(self.contradiction(why))
+            }
+            (Some(block_bytes), Some(_)) => {
+                Err(self.contradiction(format!("part_bytes is {block_bytes}")))
+            }
+            _ => {
+                Err(self
+                    .contradiction("part_bytes and part_checksums do not go together".to_owned()))
+            }
+        }
+    }
+
+    fn contradiction(&self, why: String) -> Error {
+        let detail = format!("the entry of rank {} contradicts itself: {why}", self.rank);
+        Error::new(ErrorKind::Corrupt, "check shard entry", detail)
+    }
+}

@@ -1,0 +1,312 @@
+//! Verifying: read everything, tell what is damaged and where.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::encode::BlockChecksums;
+use crate::error::{ErrorKind, Result};
+use crate::time::Timestamp;
+
+use super::base::Base;
+use super::catalog::CheckpointInfo;
+use super::layout::{KeyLayout, folder_of, join_some};
+use super::manifest::Manifest;
+use super::proof::Proof;
+use super::shard::ShardMeta;
+use super::{CheckpointStore, Strategy, restore};
+
+/// A range of bytes of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub struct ByteRange {
+    /// First byte.
+    pub offset_bytes: u64,
+    /// Number of bytes.
+    pub length_bytes: u64,
+}
+
+/// What became of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ShardState {
+    /// Every byte is as written.
+    Ok,
+    /// There and of the right size, but the manifest has no checksum for it.
+    NoChecksum,
+    /// Bytes differ.
+    Damaged {
+        /// Whole blocks, neighbours joined; all of the shard where the manifest has no block
+        /// checksums.
+        ranges: Vec<ByteRange>,
+    },
+    /// Not there.
+    Missing,
+    /// Of another size than the manifest says.
+    WrongSize {
+        /// Bytes found.
+        found_bytes: u64,
+    },
+    /// In a form that this version cannot read, which says nothing about its bytes.
+    Unsupported {
+        /// Which form.
+        why: String,
+    },
+    /// The medium failed to read it, or the manifest's entry contradicts itself.
+    Unreadable {
+        /// The error.
+        why: String,
+    },
+}
+
+impl ShardState {
+    /// Whether a restore of the shard succeeds.
+    pub fn is_good(&self) -> bool {
+        matches!(self, ShardState::Ok | ShardState::NoChecksum)
+    }
+
+    /// Whether nothing can be said: the shard could not be read, or not by this version.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, ShardState::Unreadable { .. } | ShardState::Unsupported { .. })
+    }
+}
+
+/// One shard of a [`VerifyReport`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ShardReport {
+    /// The rank.
+    pub rank: u32,
+    /// The shard's key, relative to the base.
+    pub key: String,
+    /// Bytes of the stored object, by the manifest.
+    pub size_bytes: u64,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: ShardState,
+}
+
+/// What a [`VerifyReport`] comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The checkpoint restores: its manifest reads, and so does every shard.
+    Good,
+    /// Nothing was found damaged, but not all could be read: no permission, a failing disk, a format of
+    /// a later version. Neither a reason to trust the checkpoint nor one to remove it.
+    Unknown,
+    /// Data is damaged, missing or of the wrong size.
+    Damaged,
+}
+
+/// What verifying one checkpoint found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The step.
+    pub step: u64,
+    /// The timestamp.
+    pub timestamp: Timestamp,
+    /// The manifest's key, relative to the base.
+    pub manifest_key: String,
+    /// Why the manifest cannot be used; no shard was looked at then.
+    pub manifest_error: Option<String>,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// Every shard, in the order of the ranks.
+    pub shards: Vec<ShardReport>,
+    /// Bytes read and compared.
+    pub read_bytes: u64,
+    /// What was found beside the checkpoint, for people. No damage.
+    pub notes: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether the verdict is that the checkpoint restores.
+    pub fn is_good(&self) -> bool {
+        self.verdict == Verdict::Good
+    }
+}
+
+impl CheckpointStore {
+    /// Reads all shards of one checkpoint, in parallel, and compares every byte with the manifest.
+    /// Memory stays within the store's part buffers. `progress` is called from several threads with
+    /// the bytes done since its last call; in the end they are those of all shards, readable or not.
+    ///
+    /// # Errors
+    /// `NotFound` if the checkpoint has no manifest. Damage is a report, not an error; the errors
+    /// are what the medium reports of anything but a shard.
+    pub fn verify(
+        &self,
+        checkpoint: &CheckpointInfo,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<VerifyReport> {
+        let mut report = VerifyReport {
+            step: checkpoint.step,
+            timestamp: checkpoint.timestamp.clone(),
+            manifest_key: checkpoint.manifest_key.clone(),
+            manifest_error: None,
+            verdict: Verdict::Good,
+            shards: Vec::new(),
+            read_bytes: 0,
+            notes: Vec::new(),
+        };
+        let manifest = match restore::load(&self.base, checkpoint) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                use ErrorKind::{Corrupt, Incomplete, Unsupported};
+                if !matches!(error.kind(), Corrupt | Incomplete | Unsupported) {
+                    return Err(error);
+                }
+                report.manifest_error = Some(error.to_string());
+                let later = error.kind() == Unsupported;
+                report.verdict = if later { Verdict::Unknown } else { Verdict::Damaged };
+                return Ok(report);
+            }
+        };
+        let states = self.base.in_parallel(&manifest.shards, |shard| {
+            let mut told = 0;
+            let outcome = verify_shard(&self.base, shard, &mut |bytes| {
+                told += bytes;
+                progress(bytes);
+            });
+            progress(shard.size.saturating_sub(told));
+            outcome
+        })?;
+        for (shard, (state, read_bytes)) in manifest.shards.iter().zip(states) {
+            let (rank, key, size_bytes) = (shard.rank, shard.key.clone(), shard.size);
+            let verdict = match &state {
+                state if state.is_good() => Verdict::Good,
+                state if state.is_unknown() => Verdict::Unknown,
+                _ => Verdict::Damaged,
+            };
+            report.verdict = report.verdict.max(verdict);
+            report.shards.push(ShardReport { rank, key, size_bytes, state });
+            report.read_bytes += read_bytes;
+        }
+        report.notes = strangers(&self.base, checkpoint, &manifest)?;
+        Ok(report)
+    }
+
+    /// What interrupted saves left in the base, for people. No damage; [`gc`](CheckpointStore::gc)
+    /// collects it.
+    ///
+    /// # Errors
+    /// What the medium reports.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let report = self.gc(Duration::ZERO, false)?;
+        let garbage = report.garbage.iter().map(|item| {
+            let kind = match item.kind {
+                super::GarbageKind::Temporary => "temporary file",
+                super::GarbageKind::Shard => "shard without a manifest",
+                super::GarbageKind::Receipt => "receipt of no further use",
+            };
+            format!("{kind}: {} ({} bytes)", item.uri, item.size_bytes)
+        });
+        Ok(garbage.chain(report.notes.iter().cloned()).collect())
+    }
+}
+
+/// What became of one shard, and the bytes read to know it.
+fn verify_shard(
+    base: &Base,
+    shard: &ShardMeta,
+    progress: &mut dyn FnMut(u64),
+) -> (ShardState, u64) {
+    verify_bytes(base, shard, progress).unwrap_or_else(|error| {
+        let why = error.to_string();
+        let state = match error.kind() {
+            // What stands under the name may be a pipe or a folder: then there is no shard.
+            ErrorKind::NotFound | ErrorKind::Incomplete | ErrorKind::InvalidInput => {
+                ShardState::Missing
+            }
+            ErrorKind::Unsupported => ShardState::Unsupported { why },
+            _ => ShardState::Unreadable { why },
+        };
+        (state, 0)
+    })
+}
+
+fn verify_bytes(
+    base: &Base,
+    shard: &ShardMeta,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(ShardState, u64)> {
+    let found_bytes = base.stat_shard(shard.rank, &shard.key)?.size_bytes;
+    if found_bytes != shard.size {
+        return Ok((ShardState::WrongSize { found_bytes }, 0));
+    }
+    match Proof::of(shard)? {
+        Proof::Absent => Ok((ShardState::NoChecksum, 0)),
+        Proof::Blocks(expected) => {
+            let (uri, block_bytes) = (base.uri(&shard.key), expected.block_bytes());
+            let actual = base.store.block_checksums_with(&uri, block_bytes, progress)?;
+            if actual.size_bytes() != expected.size_bytes() {
+                return Ok((ShardState::WrongSize { found_bytes: actual.size_bytes() }, 0));
+            }
+            let ranges = differing_ranges(&expected, &actual);
+            let state =
+                if ranges.is_empty() { ShardState::Ok } else { ShardState::Damaged { ranges } };
+            Ok((state, shard.size))
+        }
+        Proof::Whole(whole) => match whole.check_object(base, shard) {
+            Ok(()) => Ok((ShardState::Ok, shard.size)),
+            Err(error) if error.kind() == ErrorKind::ChecksumMismatch => {
+                let all = ByteRange { offset_bytes: 0, length_bytes: shard.size };
+                Ok((ShardState::Damaged { ranges: vec![all] }, shard.size))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The blocks that differ, neighbours joined.
+fn differing_ranges(expected: &BlockChecksums, actual: &BlockChecksums) -> Vec<ByteRange> {
+    let mut ranges: Vec<ByteRange> = Vec::new();
+    let pairs = expected.crc32c().iter().zip(actual.crc32c());
+    for (index, _) in pairs.enumerate().filter(|(_, (expected, actual))| expected != actual) {
+        let offset_bytes = index as u64 * expected.block_bytes();
+        let length_bytes = expected.bytes_of(index);
+        match ranges.last_mut() {
+            Some(last) if last.offset_bytes + last.length_bytes == offset_bytes => {
+                last.length_bytes += length_bytes;
+            }
+            _ => ranges.push(ByteRange { offset_bytes, length_bytes }),
+        }
+    }
+    ranges
+}
+
+/// Objects in the checkpoint's folders that are not of it.
+fn strangers(base: &Base, checkpoint: &CheckpointInfo, manifest: &Manifest) -> Result<Vec<String>> {
+    let own: HashSet<&str> = manifest.shards.iter().map(|shard| shard.key.as_str()).collect();
+    let folders: BTreeSet<&str> = manifest
+        .shards
+        .iter()
+        .map(|shard| folder_of(&shard.key))
+        .filter(|folder| !folder.is_empty())
+        .collect();
+    let folders: Vec<&str> = folders.into_iter().collect();
+    let mut foreign = Vec::new();
+    for listing in base.in_parallel(&folders, |folder| base.list(folder))? {
+        foreign.extend(
+            listing?.into_iter().map(|(key, _)| key).filter(|key| !own.contains(key.as_str())),
+        );
+    }
+    let layout = KeyLayout::new(checkpoint.step, checkpoint.timestamp.clone(), Strategy::Flat);
+    let receipts = base.list(&layout.receipts_folder())?;
+    let mut notes = Vec::new();
+    if !foreign.is_empty() {
+        let count = foreign.len();
+        notes.push(format!(
+            "{count} objects not of this checkpoint: {}",
+            join_some(foreign.into_iter())
+        ));
+    }
+    if !receipts.is_empty() {
+        notes.push(format!("{} receipts of no further use; gc removes them", receipts.len()));
+    }
+    Ok(notes)
+}

@@ -1,0 +1,142 @@
+//! Garbage: what goes, and above all what stays.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use syncline::checkpoint::GarbageKind;
+
+use crate::support::{Fixture, Medium, as_ancestor, on_all_media, ts};
+
+on_all_media! {
+    an_interrupted_save_is_collected
+    what_is_young_stays
+    what_a_manifest_names_stays
+    a_damaged_manifest_protects_its_step
+    a_manifest_of_a_later_version_protects_everything
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Two of three ranks sent, nobody finalized.
+fn interrupt_save(f: &Fixture, step: u64) {
+    let layout = f.checkpoints.layout(step, ts("x"));
+    for rank in 0..2 {
+        f.checkpoints.writer(3, rank).unwrap().save_distributed_shard(&layout, b"data").unwrap();
+    }
+}
+
+fn an_interrupted_save_is_collected(f: Fixture) {
+    f.save_at(1, "x", &[b"zero", b"one"]);
+    let before = f.keys();
+    interrupt_save(&f, 2);
+    // A receipt that outlived its save.
+    f.put("receipts/ckpt-1-x/rank-0.json", b"late");
+    // Not ours.
+    f.put("shards/notes.txt", b"keep");
+
+    let found = f.checkpoints.gc(Duration::ZERO, false).unwrap();
+    let told: Vec<(GarbageKind, &str)> = found
+        .garbage
+        .iter()
+        .map(|item| (item.kind, item.uri.strip_prefix(&f.base).unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (GarbageKind::Receipt, "/receipts/ckpt-1-x/rank-0.json"),
+            (GarbageKind::Receipt, "/receipts/ckpt-2-x/rank-0.json"),
+            (GarbageKind::Receipt, "/receipts/ckpt-2-x/rank-1.json"),
+            (GarbageKind::Shard, "/shards/ckpt-2-x/rank-0.bin"),
+            (GarbageKind::Shard, "/shards/ckpt-2-x/rank-1.bin"),
+        ]
+    );
+    assert!(found.garbage.iter().all(|item| !item.removed));
+    assert!(f.exists("shards/ckpt-2-x/rank-0.bin"));
+
+    let removed = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert!(removed.garbage.iter().all(|item| item.removed));
+    assert_eq!(removed.garbage.len(), 5);
+    f.delete("shards/notes.txt");
+    assert_eq!(f.keys(), before);
+    if let Some(directory) = f.directory() {
+        assert!(!directory.join("shards/ckpt-2-x").exists());
+        assert!(!directory.join("receipts/ckpt-2-x").exists());
+    }
+    assert!(f.checkpoints.gc(Duration::ZERO, true).unwrap().garbage.is_empty());
+}
+
+fn what_is_young_stays(f: Fixture) {
+    interrupt_save(&f, 2);
+    let before = f.keys();
+    assert!(f.checkpoints.gc(HOUR, true).unwrap().garbage.is_empty());
+    assert_eq!(f.keys(), before);
+}
+
+fn what_a_manifest_names_stays(f: Fixture) {
+    // The ancestor's shards lie under another timestamp than their manifest.
+    f.put("shards/ckpt-5-early/rank-0.bin", b"data");
+    let info = f.save_at(5, "late", &[b"data"]);
+    let text = as_ancestor(&f.get(&info.manifest_key), |manifest| {
+        manifest["shards"][0]["key"] = json!("shards/ckpt-5-early/rank-0.bin");
+    });
+    f.put(&info.manifest_key, &text);
+    let before = f.keys();
+    assert!(f.checkpoints.gc(Duration::ZERO, true).unwrap().garbage.is_empty());
+    assert_eq!(f.keys(), before);
+    assert_eq!(f.checkpoints.load_latest().unwrap().unwrap(), "data");
+}
+
+fn a_damaged_manifest_protects_its_step(f: Fixture) {
+    let info = f.save_at(5, "late", &[b"data"]);
+    f.put("shards/ckpt-5-early/rank-0.bin", b"may be named by the damaged manifest");
+    f.put("shards/ckpt-6-early/rank-0.bin", b"may not");
+    f.flip(&info.manifest_key, 30);
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(report.garbage.len(), 1);
+    assert!(report.notes[0].contains("step 5"), "{:?}", report.notes);
+    assert!(
+        f.exists("shards/ckpt-5-early/rank-0.bin") && f.exists("shards/ckpt-5-late/rank-0.bin")
+    );
+    assert!(!f.exists("shards/ckpt-6-early/rank-0.bin"));
+}
+
+fn a_manifest_of_a_later_version_protects_everything(f: Fixture) {
+    let info = f.save_at(5, "x", &[b"data"]);
+    interrupt_save(&f, 6);
+    let text =
+        as_ancestor(&f.get(&info.manifest_key), |manifest| manifest["format_version"] = json!(2));
+    f.put(&info.manifest_key, &text);
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert!(report.garbage.iter().all(|item| item.kind == GarbageKind::Receipt), "{report:?}");
+    assert!(report.notes[0].contains("no shard at all"), "{:?}", report.notes);
+    assert!(f.exists("shards/ckpt-6-x/rank-0.bin"));
+}
+
+/// A save is as young as its youngest file, temporary files included.
+#[test]
+fn a_save_in_progress_stays_whole() {
+    let f = crate::support::fixture(Medium::File);
+    interrupt_save(&f, 2);
+    let directory = f.directory().unwrap();
+    let age = |path: &str| {
+        let file = std::fs::File::options().write(true).open(directory.join(path)).unwrap();
+        file.set_modified(SystemTime::now() - 10 * HOUR).unwrap();
+    };
+    let temporary = "shards/ckpt-2-x/.rank-2.bin.0123456789abcdef.syncline-tmp";
+    std::fs::write(directory.join(temporary), b"half").unwrap();
+    for rank in 0..2 {
+        age(&format!("shards/ckpt-2-x/rank-{rank}.bin"));
+        age(&format!("receipts/ckpt-2-x/rank-{rank}.json"));
+    }
+    let before = f.keys();
+    assert!(f.checkpoints.gc(HOUR, true).unwrap().garbage.is_empty());
+    assert_eq!(f.keys(), before);
+    assert!(directory.join(temporary).exists());
+
+    age(temporary);
+    let report = f.checkpoints.gc(HOUR, true).unwrap();
+    assert_eq!(report.garbage.len(), 5, "{report:?}");
+    assert_eq!(report.garbage.iter().filter(|item| item.kind == GarbageKind::Temporary).count(), 1);
+    assert!(f.keys().is_empty());
+    assert!(!directory.join(temporary).exists());
+}

@@ -1,0 +1,10 @@
+//! Checkpoints on every medium: each test is a function of a fixture, run once for each.
+
+mod ancestor;
+mod catalog;
+mod faults;
+mod gc;
+mod manifests;
+mod restore;
+mod save;
+mod support;
