@@ -1,0 +1,222 @@
+//! `syncline save`: files become the shards of one checkpoint.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+use syncline::checkpoint::{CheckpointStore, KeyLayout, ShardMeta};
+use syncline::{ErrorKind, Timestamp};
+
+use crate::args::Save;
+use crate::crew::in_parallel;
+use crate::failure::Failure;
+use crate::output::{Column, Table, human_bytes};
+use crate::progress::Bar;
+use crate::session::Session;
+use crate::transfer::{Check, Input, abandon, fill};
+
+/// Where the manifest's `user_meta` keeps the names of the files, by rank.
+pub const FILES_KEY: &str = "files";
+
+/// A file to be saved.
+struct SourceFile<'a> {
+    path: &'a Path,
+    name: String,
+    size_bytes: u64,
+}
+
+/// `syncline save`
+pub fn save(session: &Session, args: &Save) -> Result<(), Failure> {
+    let (base, files) = match args.files_and_base.split_last() {
+        Some((base, files)) if !files.is_empty() => (base, source_files(files)?),
+        _ => return Err(Failure::Usage("save: name the files, then the base".to_owned())),
+    };
+    let user_meta = user_meta(&files, &args.meta)?;
+    let store = CheckpointStore::open_with(base, &session.config)?.with_strategy(args.strategy);
+    let layout = store.layout(args.step, args.ts.clone().unwrap_or_else(Timestamp::now));
+    if store.store().exists(&store.uri(&layout.manifest_key()))? {
+        return Err(Failure::Other(format!(
+            "save {base}: {layout} exists already; leave --ts out, or give a later one"
+        )));
+    }
+
+    let total_bytes = files.iter().map(|file| file.size_bytes).sum();
+    let bar = session.progress.bar("save", Some(total_bytes));
+    let unfinished = session.stop.protect()?;
+    let shards = save_shards(session, &store, &layout, &files, &bar)?;
+    let world_size = world_size(&files)?;
+    let writer = store.writer(world_size, 0)?;
+    let (framework, epoch) = (&args.framework, args.epoch);
+    let info = writer
+        .finalize_checkpoint(&layout, framework, epoch, shards.clone(), Some(user_meta))
+        .inspect_err(|_| {
+            // Shards may go only if surely no manifest names them.
+            if let Ok(false) = store.store().exists(&store.uri(&layout.manifest_key())) {
+                remove_shards(&store, &shards, &bar);
+            }
+        })?;
+    drop(unfinished);
+    drop(bar);
+
+    let value = json!({
+        "step": info.step,
+        "timestamp": info.timestamp.as_str(),
+        "manifest_key": info.manifest_key,
+        "base": base,
+        "world_size": world_size,
+        "size_bytes": total_of(&shards),
+        "shards": shards.iter().zip(&files).map(|(shard, file)| json!({
+            "rank": shard.rank,
+            "name": file.name,
+            "key": shard.key,
+            "size_bytes": shard.size,
+            "checksum": shard.checksum,
+        })).collect::<Vec<_>>(),
+    });
+    session.out.print(value, || saved_table(layout.step(), &info.timestamp, &shards, &files))
+}
+
+fn saved_table(
+    step: u64,
+    ts: &Timestamp,
+    shards: &[ShardMeta],
+    files: &[SourceFile<'_>],
+) -> String {
+    let columns = [
+        Column::Right("RANK"),
+        Column::Right("SIZE"),
+        Column::Left("CHECKSUM"),
+        Column::Left("FILE"),
+    ];
+    let mut table = Table::new(columns);
+    for (shard, file) in shards.iter().zip(files) {
+        let checksum = shard.checksum.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([shard.rank.to_string(), human_bytes(shard.size), checksum, file.name.clone()]);
+    }
+    let total = human_bytes(total_of(shards));
+    format!("{}saved step {step} at {ts}: {} shards, {total}\n", table.render(), shards.len())
+}
+
+fn total_of(shards: &[ShardMeta]) -> u64 {
+    shards.iter().map(|shard| shard.size).sum()
+}
+
+fn world_size(files: &[SourceFile<'_>]) -> Result<u32, Failure> {
+    u32::try_from(files.len()).map_err(|_| Failure::Usage("save: too many files".to_owned()))
+}
+
+/// Looks at every file before anything is written: regular, and of a name that restores.
+fn source_files(paths: &[String]) -> Result<Vec<SourceFile<'_>>, Failure> {
+    let mut names = BTreeSet::new();
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        let shown = path;
+        let path = Path::new(path);
+        let meta = fs::metadata(path).map_err(|e| Failure::io("open", path, &e))?;
+        if !meta.is_file() {
+            let what = if meta.is_dir() {
+                "a directory; name the files in it"
+            } else {
+                "not a regular file"
+            };
+            return Err(Failure::Usage(format!("save {shown}: is {what}")));
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if !is_plain_name(&name) {
+            return Err(Failure::Usage(format!(
+                "save {shown}: the file's name could not be restored; rename it without control characters"
+            )));
+        }
+        if !names.insert(name.clone()) {
+            return Err(Failure::Usage(format!(
+                "save {shown}: two files are called {name}, which could not be restored beside each other; \
+                 rename one"
+            )));
+        }
+        files.push(SourceFile { path, name, size_bytes: meta.len() });
+    }
+    Ok(files)
+}
+
+/// Whether a name from a manifest may be used for a file: it stays in its directory and can be shown.
+pub fn is_plain_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= NAME_BYTES_MAX
+        && !name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
+}
+
+/// Longest name of a file. Source: NAME_MAX in linux/limits.h.
+const NAME_BYTES_MAX: usize = 255;
+
+fn user_meta(files: &[SourceFile<'_>], pairs: &[(String, String)]) -> Result<Value, Failure> {
+    let mut meta = Map::new();
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    meta.insert(FILES_KEY.to_owned(), json!(names));
+    for (key, value) in pairs {
+        if meta.insert(key.clone(), Value::String(value.clone())).is_some() {
+            let why = if key == FILES_KEY { "is set by save itself" } else { "is given twice" };
+            return Err(Failure::Usage(format!("save --meta {key}: {why}")));
+        }
+    }
+    Ok(Value::Object(meta))
+}
+
+/// Writes all shards; if one fails, those that stood already are removed again.
+fn save_shards(
+    session: &Session,
+    store: &CheckpointStore,
+    layout: &KeyLayout,
+    files: &[SourceFile<'_>],
+    bar: &Bar,
+) -> Result<Vec<ShardMeta>, Failure> {
+    let world_size = world_size(files)?;
+    let done: Mutex<Vec<ShardMeta>> = Mutex::new(Vec::with_capacity(files.len()));
+    let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
+    let threads = session.config.io_threads().min(session.config.open_writers_max());
+    let saved = in_parallel(files.len(), threads, &session.stop, |index, check| {
+        let rank = u32::try_from(index).unwrap_or(u32::MAX);
+        let shard = save_shard(store, layout, world_size, rank, &files[index], check, bar)?;
+        lock().push(shard);
+        Ok(())
+    });
+    let saved = saved.and_then(|()| session.stop.check());
+    let mut shards = std::mem::take(&mut *lock());
+    shards.sort_by_key(|shard| shard.rank);
+    let Err(failure) = saved else { return Ok(shards) };
+    remove_shards(store, &shards, bar);
+    Err(failure)
+}
+
+/// Removes shards of a save that failed. They are ours: shards are create-only.
+fn remove_shards(store: &CheckpointStore, shards: &[ShardMeta], bar: &Bar) {
+    for shard in shards {
+        let uri = store.uri(&shard.key);
+        match store.store().delete(&uri) {
+            Err(error) if error.kind() != ErrorKind::NotFound => bar.note(&format!(
+                "{error}; a shard without a manifest remains, `syncline gc` finds it"
+            )),
+            _ => {}
+        }
+    }
+}
+
+fn save_shard(
+    store: &CheckpointStore,
+    layout: &KeyLayout,
+    world_size: u32,
+    rank: u32,
+    file: &SourceFile<'_>,
+    check: Check<'_>,
+    bar: &Bar,
+) -> Result<ShardMeta, Failure> {
+    let mut input = Input::open(file.path)?;
+    let rank_writer = store.writer(world_size, rank)?;
+    let (mut writer, key) = rank_writer.get_shard_writer_sized(layout, file.size_bytes)?;
+    let filled = fill(&mut input, &mut *writer, check, bar).and_then(|()| check());
+    if let Err(failure) = filled.and_then(|()| input.check_unchanged(writer.bytes_written())) {
+        return Err(abandon(writer, failure, bar));
+    }
+    Ok(rank_writer.finalize_writer_to_shard_meta(layout, key, writer)?)
+}

@@ -1,0 +1,281 @@
+//! The commands that look at a base: list, show, verify, gc.
+
+use serde_json::{Value, json};
+use syncline::checkpoint::{
+    CheckpointInfo, CheckpointStore, GcReport, Manifest, ShardReport, ShardState, Verdict,
+    VerifyReport,
+};
+
+use crate::args::{Gc, List, Show, Verify};
+use crate::failure::Failure;
+use crate::output::{Column, Table, human_bytes, human_time, printable};
+use crate::session::Session;
+
+/// Damaged ranges of a shard that are printed; the rest is counted. JSON has them all.
+const RANGES_SHOWN: usize = 3;
+
+/// `syncline list`
+pub fn list(session: &Session, args: &List) -> Result<(), Failure> {
+    let checkpoints = CheckpointStore::open_with(&args.base, &session.config)?.list()?;
+    if checkpoints.is_empty() && !session.out.is_json() {
+        eprintln!("syncline: no checkpoint in {}", printable(&args.base));
+    }
+    let mut rows = Vec::new();
+    let columns = [
+        Column::Right("STEP"),
+        Column::Left("TIMESTAMP"),
+        Column::Right("RANKS"),
+        Column::Right("SHARDS"),
+        Column::Right("SIZE"),
+        Column::Left("FRAMEWORK"),
+        Column::Left("STATE"),
+    ];
+    let mut table = Table::new(columns);
+    for listed in &checkpoints {
+        let (step, ts) = (listed.info.step, listed.info.timestamp.as_str());
+        let mut row = json!({
+            "step": step,
+            "timestamp": ts,
+            "manifest_key": listed.info.manifest_key,
+            "readable": listed.summary.is_ok(),
+        });
+        let unknown = || "-".to_owned();
+        let cells = match &listed.summary {
+            Ok(summary) => {
+                row["epoch"] = json!(summary.epoch);
+                row["framework"] = json!(summary.framework);
+                row["wall_time"] = json!(summary.wall_time);
+                row["world_size"] = json!(summary.world_size);
+                row["shards"] = json!(summary.world_size);
+                row["size_bytes"] = json!(summary.stored_bytes);
+                let ranks = summary.world_size.to_string();
+                let size = human_bytes(summary.stored_bytes);
+                [ranks.clone(), ranks, size, summary.framework.clone(), "complete".to_owned()]
+            }
+            Err(error) => {
+                row["error"] = json!(error.to_string());
+                [unknown(), unknown(), unknown(), unknown(), format!("unreadable: {error}")]
+            }
+        };
+        rows.push(row);
+        table.row([vec![step.to_string(), ts.to_owned()], cells.to_vec()].concat());
+    }
+    session.out.print(Value::Array(rows), || {
+        if checkpoints.is_empty() { String::new() } else { table.render() }
+    })
+}
+
+/// `syncline show`
+pub fn show(session: &Session, args: &Show) -> Result<(), Failure> {
+    let reader = CheckpointStore::open_with(&args.base, &session.config)?.reader();
+    let manifest = match args.step {
+        Some(step) => reader.find_manifest_by_step(step)?,
+        None => reader.latest()?,
+    };
+    let manifest = manifest.ok_or_else(|| no_checkpoint("show", &args.base, args.step))?;
+    let value = serde_json::to_value(&manifest)
+        .map_err(|e| Failure::Other(format!("show {}: {e}", args.base)))?;
+    session.out.print(value, || manifest_text(&manifest))
+}
+
+/// That a base has no checkpoint, or none of a step.
+pub fn no_checkpoint(operation: &str, base: &str, step: Option<u64>) -> Failure {
+    let which = step.map_or_else(String::new, |step| format!(" of step {step}"));
+    Failure::Damaged(format!(
+        "{operation} {base}: there is no checkpoint{which}; `syncline list` shows what there is"
+    ))
+}
+
+fn manifest_text(manifest: &Manifest) -> String {
+    let mut fields = Table::new([Column::Left("FIELD"), Column::Left("VALUE")]).headless();
+    let ts = manifest.timestamp().map_or("-", |ts| ts.as_str());
+    fields.row(["step".to_owned(), manifest.global_step.to_string()]);
+    fields.row(["timestamp".to_owned(), ts.to_owned()]);
+    fields.row(["epoch".to_owned(), manifest.epoch.to_string()]);
+    fields.row(["framework".to_owned(), manifest.framework.clone()]);
+    fields.row(["wall time".to_owned(), manifest.wall_time.clone()]);
+    fields.row(["world size".to_owned(), manifest.world_size.to_string()]);
+    fields.row(["size".to_owned(), human_bytes(manifest.stored_bytes())]);
+    fields.row(["status".to_owned(), manifest.status.clone()]);
+    if let Some(meta) = &manifest.user_meta {
+        fields.row(["user meta".to_owned(), meta.to_string()]);
+    }
+    let columns = [
+        Column::Right("RANK"),
+        Column::Right("SIZE"),
+        Column::Left("CHECKSUM"),
+        Column::Left("KEY"),
+    ];
+    let mut shards = Table::new(columns);
+    for shard in &manifest.shards {
+        let checksum = shard.checksum.clone().unwrap_or_else(|| "-".to_owned());
+        shards.row([shard.rank.to_string(), human_bytes(shard.size), checksum, shard.key.clone()]);
+    }
+    format!("{}\n{}", fields.render(), shards.render())
+}
+
+/// `syncline verify`
+pub fn verify(session: &Session, args: &Verify) -> Result<(), Failure> {
+    let store = CheckpointStore::open_with(&args.base, &session.config)?;
+    let mut chosen = store.reader().list_checkpoints()?;
+    if let Some(step) = args.step {
+        chosen.retain(|info| info.step == step);
+    }
+    if !args.all {
+        // In order, so the last is the newest.
+        chosen = chosen.pop().into_iter().collect();
+    }
+    if chosen.is_empty() {
+        return Err(no_checkpoint("verify", &args.base, args.step));
+    }
+    let reports = verify_each(session, &store, &chosen)?;
+    let leftovers = store.leftovers()?;
+    let count = |verdict| reports.iter().filter(|report| report.verdict == verdict).count();
+    let (bad, unknown) = (count(Verdict::Damaged), count(Verdict::Unknown));
+    let value = json!({
+        "good": bad + unknown == 0,
+        "checkpoints": reports.iter().map(report_json).collect::<Vec<_>>(),
+        "notes": leftovers,
+    });
+    let printed = session.out.print(value, || {
+        let reports: Vec<String> = reports.iter().map(report_text).collect();
+        let notes: String = leftovers.iter().map(|n| format!("note: {}\n", printable(n))).collect();
+        format!("{}{notes}", reports.join("\n"))
+    });
+    if bad > 0 {
+        let all = reports.len();
+        return Err(Failure::Damaged(format!(
+            "verify {}: {bad} of {all} checkpoints damaged; `syncline restore` takes the newest good one",
+            args.base
+        )));
+    }
+    if unknown > 0 {
+        let all = reports.len();
+        return Err(Failure::Other(format!(
+            "verify {}: {unknown} of {all} checkpoints could not be read; nothing is known to be damaged",
+            args.base
+        )));
+    }
+    printed
+}
+
+fn verify_each(
+    session: &Session,
+    store: &CheckpointStore,
+    chosen: &[CheckpointInfo],
+) -> Result<Vec<VerifyReport>, Failure> {
+    let mut reports = Vec::new();
+    for info in chosen {
+        let total = store.reader().load_manifest(&info.manifest_key).ok().map(|m| m.stored_bytes());
+        let bar = session.progress.bar(&format!("step {}", info.step), total);
+        let progress = |bytes: u64| bar.add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        reports.push(store.verify(info, &progress)?);
+    }
+    Ok(reports)
+}
+
+fn report_json(report: &VerifyReport) -> Value {
+    // Serialisation of plain data into memory cannot fail.
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    value["good"] = json!(report.is_good());
+    value
+}
+
+fn report_text(report: &VerifyReport) -> String {
+    let verdict = match report.verdict {
+        Verdict::Good => "good",
+        Verdict::Unknown => "COULD NOT BE READ",
+        Verdict::Damaged => "DAMAGED",
+    };
+    let read = human_bytes(report.read_bytes);
+    let mut text =
+        format!("step {} at {}: {verdict}, {read} read\n", report.step, report.timestamp);
+    if let Some(error) = &report.manifest_error {
+        text.push_str(&format!("manifest {}: {}\n", report.manifest_key, printable(error)));
+    }
+    if !report.shards.is_empty() {
+        let columns = [
+            Column::Right("RANK"),
+            Column::Right("SIZE"),
+            Column::Left("STATE"),
+            Column::Left("KEY"),
+        ];
+        let mut table = Table::new(columns);
+        for shard in &report.shards {
+            let size = human_bytes(shard.size_bytes);
+            table.row([shard.rank.to_string(), size, state_text(shard), shard.key.clone()]);
+        }
+        text.push_str(&table.render());
+    }
+    for note in &report.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
+    }
+    text
+}
+
+fn state_text(shard: &ShardReport) -> String {
+    match &shard.state {
+        ShardState::Ok => "ok".to_owned(),
+        ShardState::NoChecksum => "no checksum".to_owned(),
+        ShardState::Missing => "missing".to_owned(),
+        ShardState::WrongSize { found_bytes } => format!("wrong size: {found_bytes} bytes found"),
+        ShardState::Unreadable { why } => format!("unreadable: {why}"),
+        ShardState::Unsupported { why } => format!("unsupported: {why}"),
+        ShardState::Damaged { ranges } if ranges.is_empty() => "damaged".to_owned(),
+        ShardState::Damaged { ranges } => {
+            let shown = ranges.iter().take(RANGES_SHOWN).map(|range| {
+                format!(
+                    "{}..{}",
+                    range.offset_bytes,
+                    range.offset_bytes.saturating_add(range.length_bytes)
+                )
+            });
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            match ranges.len().saturating_sub(RANGES_SHOWN) {
+                0 => format!("damaged in bytes {shown}"),
+                more => format!("damaged in bytes {shown} and {more} more ranges"),
+            }
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// `syncline gc`
+pub fn gc(session: &Session, args: &Gc) -> Result<(), Failure> {
+    let store = CheckpointStore::open_with(&args.base, &session.config)?;
+    let report = store.gc(args.older_than, args.delete)?;
+    // Serialisation of plain data into memory cannot fail.
+    let value = serde_json::to_value(&report).unwrap_or_default();
+    session.out.print(value, || gc_text(&report, args.delete))
+}
+
+fn gc_text(report: &GcReport, delete: bool) -> String {
+    let columns = [
+        Column::Left("KIND"),
+        Column::Right("SIZE"),
+        Column::Left("MODIFIED"),
+        Column::Left("REMOVED"),
+        Column::Left("URI"),
+    ];
+    let mut table = Table::new(columns);
+    for garbage in &report.garbage {
+        let kind = format!("{:?}", garbage.kind).to_lowercase();
+        let removed = if garbage.removed { "yes" } else { "no" };
+        let size = human_bytes(garbage.size_bytes);
+        let modified = human_time(garbage.modified);
+        table.row([kind, size, modified, removed.to_owned(), garbage.uri.clone()]);
+    }
+    let found = report.garbage.len();
+    let bytes = human_bytes(report.garbage.iter().map(|garbage| garbage.size_bytes).sum());
+    let removed = report.garbage.iter().filter(|garbage| garbage.removed).count();
+    let mut text = if found > 0 { table.render() } else { String::new() };
+    text.push_str(&match (found, delete) {
+        (0, _) => "nothing to collect\n".to_owned(),
+        (_, true) => format!("{found} found, {bytes}; {removed} removed\n"),
+        (_, false) => format!("{found} found, {bytes}; --delete removes them\n"),
+    });
+    for note in &report.notes {
+        text.push_str(&format!("note: {}\n", printable(note)));
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! The command `syncline`, end to end: the real binary, real files, real signals.
+#![cfg(feature = "cli")]
+
+#[path = "cli/bad_input.rs"]
+mod bad_input;
+#[path = "cli/checkpoints.rs"]
+mod checkpoints;
+#[path = "cli/objects.rs"]
+mod objects;
+#[path = "cli/run.rs"]
+mod run;
+#[path = "cli/signals.rs"]
+mod signals;

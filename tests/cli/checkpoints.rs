@@ -1,0 +1,360 @@
+//! save, restore, list, show, verify, gc.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::run::{Place, bytes};
+
+/// Saves two files under `base` as `step`; their content depends on the step.
+pub fn save_step(place: &Place, base: &str, step: u64) {
+    place.write("in/a", &bytes(200_000, step));
+    place.write("in/b", &bytes(70_001, step + 1000));
+    let step = step.to_string();
+    place.ok(&["save", "in/a", "in/b", base, "--step", &step, "--part-size", "64KiB"]);
+}
+
+/// That `dir` has exactly what [`save_step`] saved.
+pub fn assert_restored(place: &Place, dir: &str, step: u64) {
+    assert_eq!(place.files(dir), ["a", "b"], "{dir}");
+    assert_eq!(place.read(&format!("{dir}/a")), bytes(200_000, step));
+    assert_eq!(place.read(&format!("{dir}/b")), bytes(70_001, step + 1000));
+}
+
+#[test]
+fn a_checkpoint_goes_round_by_every_strategy_and_medium() {
+    let place = Place::new();
+    for (index, strategy) in ["flat", "round-robin", "binary"].into_iter().enumerate() {
+        for (scheme, step) in [("file", 10), ("direct", 20)] {
+            let base = format!("{scheme}://{}", place.text(&format!("base-{strategy}")));
+            place.write("in/a", &bytes(200_000, step));
+            place.write("in/b", &bytes(70_001, step + 1000));
+            let step_text = step.to_string();
+            let saved = place.json(&[
+                "save",
+                "in/a",
+                "in/b",
+                &base,
+                "--step",
+                &step_text,
+                "--strategy",
+                strategy,
+                "--epoch",
+                "3",
+                "--framework",
+                "mine",
+                "--meta",
+                "lr=0.1",
+                "--meta",
+                "note=a=b",
+            ]);
+            assert_eq!((&saved["step"], &saved["world_size"]), (&step.into(), &2.into()));
+            let folder = ["shards/ckpt-", "shards/rr/", "shards/bin/"][index];
+            assert!(saved["shards"][1]["key"].as_str().unwrap().starts_with(folder), "{saved}");
+            let manifest = place.json(&["show", &base]);
+            assert_eq!(
+                manifest["user_meta"],
+                json!({"files": ["a", "b"], "lr": "0.1", "note": "a=b"})
+            );
+            assert_eq!((&manifest["epoch"], &manifest["framework"]), (&3.into(), &"mine".into()));
+            let out = format!("out-{strategy}-{scheme}");
+            place.ok(&["restore", &base, &out]);
+            assert_restored(&place, &out, step);
+        }
+    }
+    place.assert_no_temporaries();
+}
+
+#[test]
+fn list_show_and_verify_tell_about_all_steps() {
+    let place = Place::new();
+    assert!(place.ok(&["list", "base"]).err.contains("no checkpoint"));
+    assert_eq!(place.json(&["list", "base"]), json!([]));
+    save_step(&place, "base", 1);
+    save_step(&place, "base", 2);
+    let list = place.json(&["list", "base"]);
+    assert_eq!((&list[0]["step"], &list[1]["step"]), (&1.into(), &2.into()));
+    assert_eq!((&list[1]["world_size"], &list[1]["size_bytes"]), (&2.into(), &270_001.into()));
+    assert_eq!(list[1]["readable"], true);
+    let text = place.ok(&["list", "base"]);
+    assert!(text.text().starts_with("STEP  TIMESTAMP"), "{}", text.text());
+    assert!(text.text().contains("263.7 KiB") && text.text().contains("complete"));
+    assert_eq!(place.json(&["show", "base"])["global_step"], 2);
+    assert_eq!(place.json(&["show", "base", "--step", "1"])["global_step"], 1);
+    assert!(place.ok(&["show", "base"]).text().contains("user meta   {\"files\":[\"a\",\"b\"]}"));
+    let all = place.json(&["verify", "base", "--all"]);
+    assert_eq!((&all["good"], all["checkpoints"].as_array().unwrap().len()), (&true.into(), 2));
+    let one = place.ok(&["verify", "base", "--step", "1"]);
+    assert!(one.text().starts_with("step 1 at ") && one.text().contains("ok"), "{}", one.text());
+    place.ok(&["restore", "base", "one", "--step", "1"]);
+    assert_restored(&place, "one", 1);
+}
+
+#[test]
+fn what_is_not_there_is_status_1() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    for args in [
+        ["restore", "absent", "out"].as_slice(),
+        &["show", "absent"],
+        &["verify", "absent"],
+        &["verify", "absent", "--all"],
+        &["restore", "base", "out", "--step", "9"],
+        &["show", "base", "--step", "9"],
+        &["verify", "base", "--step", "9"],
+    ] {
+        place.fails(args, 1, &["there is no checkpoint", "syncline list"]);
+    }
+    assert!(!place.path("out").exists());
+}
+
+#[test]
+fn damage_is_found_named_and_stepped_over() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    save_step(&place, "base", 2);
+    let shard = place
+        .files("base")
+        .into_iter()
+        .find(|f| f.contains("ckpt-2-") && f.ends_with("rank-0.bin"));
+    let shard = format!("base/{}", shard.unwrap());
+    let mut damaged = place.read(&shard);
+    damaged[70_000] ^= 1;
+    place.write(&shard, &damaged);
+
+    // The second block of 64 KiB.
+    let done = place.fails(&["verify", "base"], 1, &["1 of 1 checkpoints damaged"]);
+    assert!(done.text().contains("damaged in bytes 65536..131072"), "{}", done.text());
+    let report = place.run(&["verify", "base", "--all", "--json"]);
+    assert_eq!(report.status, Some(1));
+    assert_eq!(report.json()["checkpoints"][1]["shards"][0]["state"], "damaged");
+    assert_eq!(report.json()["checkpoints"][0]["good"], true);
+
+    let part = ["--part-size", "64KiB"];
+    let named = [["restore", "base", "named", "--step", "2"].as_slice(), &part].concat();
+    place.fails(&named, 1, &["rank-0.bin", "65536..131072"]);
+    assert!(!place.path("named").exists(), "nothing half-done remains");
+    let latest = place.ok(&["restore", "base", "latest", "--json"]);
+    assert!(latest.err.contains("skipping step 2"), "{}", latest.err);
+    assert_eq!(
+        (&latest.json()["step"], &latest.json()["skipped"][0]["step"]),
+        (&1.into(), &2.into())
+    );
+    assert_restored(&place, "latest", 1);
+
+    // A shard of another size, and one that is gone.
+    for change in [Some(&damaged[..70_000]), None] {
+        match change {
+            Some(bytes) => drop(place.write(&shard, bytes)),
+            None => fs::remove_file(place.path(&shard)).unwrap(),
+        }
+        place.fails(&["verify", "base"], 1, &[]);
+        place.fails(&["restore", "base", "named", "--step", "2"], 1, &["rank-0.bin"]);
+        assert!(!place.path("named").exists());
+        place.ok(&["restore", "base", "latest", "--force"]);
+        assert_restored(&place, "latest", 1);
+    }
+    // The older one too: nothing is whole any more, and what was restored before stays.
+    let older = place
+        .files("base")
+        .into_iter()
+        .find(|f| f.contains("ckpt-1-") && f.ends_with("rank-1.bin"));
+    fs::remove_file(place.path(&format!("base/{}", older.unwrap()))).unwrap();
+    place.fails(&["restore", "base", "latest", "--force"], 1, &["none of 2 checkpoints is whole"]);
+    assert_restored(&place, "latest", 1);
+    place.assert_no_temporaries();
+}
+
+#[test]
+fn restore_overwrites_only_when_forced_and_looks_before_it_writes() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    place.write("out/b", b"mine");
+    place.write("out/other", b"other");
+    place.fails(&["restore", "base", "out"], 3, &["out/b", "--force"]);
+    assert_eq!(place.files("out"), ["b", "other"]);
+    assert_eq!(place.read("out/b"), b"mine");
+    place.ok(&["restore", "base", "out", "--force"]);
+    assert_eq!(place.files("out"), ["a", "b", "other"]);
+    assert_eq!(place.read("out/b"), bytes(70_001, 1001));
+
+    // A dangling link is an entry too, and a directory stays even by force.
+    fs::create_dir_all(place.path("links/b")).unwrap();
+    std::os::unix::fs::symlink("nowhere", place.path("links/a")).unwrap();
+    place.fails(&["restore", "base", "links"], 3, &["links/a", "--force"]);
+    place.fails(&["restore", "base", "links", "--force"], 3, &["links/b", "directory"]);
+    assert!(fs::symlink_metadata(place.path("links/a")).unwrap().is_symlink());
+    place.write("file", b"");
+    place.fails(&["restore", "base", "file"], 2, &["not a directory"]);
+    place.assert_no_temporaries();
+}
+
+#[test]
+fn save_refuses_what_could_not_be_restored() {
+    let place = Place::new();
+    place.write("x/same", b"1");
+    place.write("y/same", b"2");
+    place.write("x/bad\nname", b"3");
+    fs::create_dir(place.path("dir")).unwrap();
+    place.fails(&["save", "x/same", "y/same", "base", "--step", "1"], 2, &["y/same", "same"]);
+    place.fails(&["save", "x/same", "dir", "base", "--step", "1"], 2, &["dir", "directory"]);
+    place.fails(&["save", "/dev/zero", "base", "--step", "1"], 2, &["/dev/zero", "regular"]);
+    place.fails(&["save", "x/bad\nname", "base", "--step", "1"], 2, &["control characters"]);
+    place.fails(&["save", "x/same", "absent", "base", "--step", "1"], 3, &["absent"]);
+    place.fails(&["save", "x/same", "base", "--step", "1", "--meta", "files=x"], 2, &["files"]);
+    place.fails(
+        &["save", "x/same", "base", "--step", "1", "--meta", "k=1", "--meta", "k=2"],
+        2,
+        &["twice"],
+    );
+    place.fails(&["save", "x/same", "base", "--step", "1", "--framework", ""], 2, &["framework"]);
+    assert!(!place.path("base").exists(), "refused before anything is written");
+}
+
+#[test]
+fn one_step_and_timestamp_is_saved_once() {
+    let place = Place::new();
+    place.write("a", b"first");
+    let save = ["save", "a", "base", "--step", "1", "--ts", "20260101-000000-000"];
+    place.ok(&save);
+    place.write("a", b"second");
+    place.fails(&save, 3, &["step 1", "--ts"]);
+    place.fails(&[&save[..], &["--strategy", "binary"]].concat(), 3, &["step 1", "--ts"]);
+    place.ok(&["restore", "base", "out"]);
+    assert_eq!(place.read("out/a"), b"first");
+    assert_eq!(place.files("base").len(), 3, "{:?}", place.files("base"));
+    // The same step under a later timestamp is the newer checkpoint.
+    place.ok(&["save", "a", "base", "--step", "1", "--ts", "20260101-000000-001"]);
+    place.ok(&["restore", "base", "out", "--step", "1", "--force"]);
+    assert_eq!(place.read("out/a"), b"second");
+}
+
+#[test]
+fn options_may_stand_anywhere() {
+    let place = Place::new();
+    place.write("a", b"1");
+    place.write("b", b"2");
+    let saved =
+        place.json(&["--io-threads", "2", "save", "a", "--step", "1", "b", "--epoch", "4", "base"]);
+    assert_eq!((&saved["base"], &saved["world_size"]), (&"base".into(), &2.into()));
+    place.ok(&["restore", "--step", "1", "base", "--force", "out"]);
+    assert_eq!(place.files("out"), ["a", "b"]);
+}
+
+#[test]
+fn names_from_a_manifest_are_used_only_if_plain() {
+    let place = Place::new();
+    for names in [
+        json!(["../escape", "b"]),
+        json!(["/etc/escape", "b"]),
+        json!([".", "b"]),
+        json!(["..", "b"]),
+        json!(["", "b"]),
+        json!(["a\u{1b}[0m", "b"]),
+        json!(["same", "same"]),
+        json!(["rank-1.bin"]),
+        json!(["a", 5]),
+        json!("a"),
+    ] {
+        let base = tempfile::tempdir_in(place.path("")).unwrap();
+        let base = base.path().to_str().unwrap();
+        crate::bad_input::save_foreign(&place, base, &names);
+        let out = format!("{base}/out");
+        let restored = place.json(&["restore", base, &out]);
+        let found: Vec<&str> = restored["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, ["rank-0.bin", "rank-1.bin"], "{names}");
+        assert_eq!(fs::read(format!("{out}/rank-1.bin")).unwrap(), b"shard 1");
+        assert!(!place.path("escape").exists() && !place.path("../escape").exists());
+    }
+}
+
+#[test]
+fn an_ieee_value_under_the_label_crc32c_is_accepted_with_a_warning() {
+    let place = Place::new();
+    crate::bad_input::save_foreign(&place, "base", &json!(["a", "b"]));
+    let manifest = "base/manifests/ckpt-5-20250101-000000.json";
+    let text = String::from_utf8(place.read(manifest)).unwrap();
+    let ieee =
+        syncline::Algorithm::Crc32.checksum(b"shard 0").to_string().replace("crc32:", "crc32c:");
+    let castagnoli = syncline::Algorithm::Crc32c.checksum(b"shard 0").to_string();
+    place.write(manifest, text.replace(&castagnoli, &ieee).as_bytes());
+    let done = place.ok(&["restore", "base", "out"]);
+    assert!(done.err.contains("IEEE"), "{}", done.err);
+    assert_eq!(place.read("out/a"), b"shard 0");
+    // Any other value is damage.
+    place.write(manifest, text.replace(&castagnoli, "crc32c:12345678").as_bytes());
+    place.fails(&["restore", "base", "other"], 1, &["12345678"]);
+    assert!(!place.path("other").exists());
+}
+
+#[test]
+fn gc_lists_and_removes_only_when_told() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    let before = place.files("base");
+    assert!(place.ok(&["gc", "base", "--older-than", "0s"]).text().contains("nothing to collect"));
+    place.write("base/shards/ckpt-9-20250101-000000-000/rank-0.bin", b"orphan");
+    place.write(
+        "base/shards/ckpt-9-20250101-000000-000/.rank-1.bin.0011223344556677.syncline-tmp",
+        b"tmp",
+    );
+    let verified = place.ok(&["verify", "base"]);
+    assert!(
+        verified.text().contains("note: ") && verified.text().contains("good"),
+        "{}",
+        verified.text()
+    );
+
+    // Younger than a day.
+    assert!(place.ok(&["gc", "base", "--delete"]).text().contains("nothing to collect"));
+    let found = place.ok(&["gc", "base", "--older-than", "0s"]);
+    assert!(
+        found.text().contains("2 found") && found.text().contains("--delete"),
+        "{}",
+        found.text()
+    );
+    assert_eq!(place.files("base").len(), before.len() + 2);
+    let removed = place.json(&["gc", "base", "--older-than", "0", "--delete"]);
+    let kinds: Vec<&str> = removed["garbage"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["kind"].as_str().unwrap())
+        .collect();
+    assert!(kinds.contains(&"shard") && kinds.contains(&"temporary"), "{removed}");
+    assert_eq!(place.files("base"), before);
+    place.ok(&["verify", "base", "--all"]);
+
+    // A save that was killed in its first shard leaves a directory as well.
+    place.write(
+        "base/shards/ckpt-9-20250101-000000-000/.rank-0.bin.0011223344556677.syncline-tmp",
+        b"tmp",
+    );
+    place.ok(&["gc", "base", "--older-than", "0", "--delete"]);
+    assert!(!place.path("base/shards/ckpt-9-20250101-000000-000").exists());
+    assert_eq!(place.files("base"), before);
+}
+
+/// In containers process ids repeat: what another process left, or is using, is not ours.
+#[test]
+fn a_restore_leaves_the_staging_directory_of_another_alone() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    let line =
+        "mkdir -p out/.syncline-restore-$$; echo foreign > out/.syncline-restore-$$/rank-0.bin
+                exec \"$SYNCLINE\" restore base out";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-euc", line]).env("SYNCLINE", env!("CARGO_BIN_EXE_syncline"));
+    let done = shell.current_dir(place.path("")).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let foreign: Vec<String> =
+        place.files("out").into_iter().filter(|f| f.contains("restore-")).collect();
+    assert_eq!(foreign.len(), 1, "{:?}", place.files("out"));
+    assert_eq!(place.read(&format!("out/{}", foreign[0])), b"foreign\n");
+    assert_eq!(place.files("out").len(), 3);
+}
