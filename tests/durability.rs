@@ -1,0 +1,151 @@
+//! The order of the system calls of a save, as strace sees them: what is durable before what is visible.
+#![cfg(feature = "cli")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One system call that matters for durability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Call {
+    MakeDirectory(PathBuf),
+    /// fsync or fdatasync, and of what.
+    Sync(PathBuf),
+    Write(PathBuf),
+    /// The new name, and the old one.
+    Rename(PathBuf, PathBuf),
+}
+
+/// Runs the command line under strace and returns its calls in order. Fails where strace cannot run.
+fn trace(arguments: &[&str], scratch: &Path) -> Vec<Call> {
+    let log = scratch.join("trace");
+    let calls = "trace=mkdir,mkdirat,fsync,fdatasync,pwrite64,rename,renameat,renameat2";
+    let status = Command::new("strace")
+        .args(["-f", "-y", "-qq", "-s", "4096", "-e", calls, "-o"])
+        .arg(&log)
+        .arg(env!("CARGO_BIN_EXE_syncline"))
+        .args(arguments)
+        .status()
+        .expect("strace is needed: install the Debian package strace");
+    assert!(status.success(), "{status}");
+    let text = std::fs::read_to_string(&log).unwrap();
+    // A call that another thread interrupts in the log comes in two lines: count it where it ends.
+    let mut unfinished: HashMap<&str, String> = HashMap::new();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let (pid, call) = line.split_once(' ').unwrap();
+        let call = call.trim_start();
+        let whole = if let Some(start) = call.strip_suffix(" <unfinished ...>") {
+            unfinished.insert(pid, start.to_owned());
+            continue;
+        } else if call.starts_with("<... ") {
+            let rest = call.split_once(" resumed>").unwrap().1;
+            unfinished.remove(pid).unwrap() + rest
+        } else {
+            call.to_owned()
+        };
+        if whole.contains(" = -1 ") {
+            continue;
+        }
+        found.extend(parse(&whole));
+    }
+    found
+}
+
+fn parse(call: &str) -> Option<Call> {
+    let (name, rest) = call.split_once('(')?;
+    let quoted = |n: usize| rest.split('"').nth(2 * n + 1).map(PathBuf::from);
+    // `5</path/of/descriptor>`, as -y shows it.
+    let descriptor = || Some(PathBuf::from(rest.split_once('<')?.1.split_once('>')?.0));
+    Some(match name {
+        "mkdir" | "mkdirat" => Call::MakeDirectory(quoted(0)?),
+        "fsync" | "fdatasync" => Call::Sync(descriptor()?),
+        "pwrite64" => Call::Write(descriptor()?),
+        "rename" => Call::Rename(quoted(1)?, quoted(0)?),
+        "renameat" | "renameat2" => {
+            let directory = descriptor()?;
+            Call::Rename(directory.join(quoted(1)?), directory.join(quoted(0)?))
+        }
+        _ => return None,
+    })
+}
+
+fn position(calls: &[Call], wanted: impl Fn(&Call) -> bool) -> Option<usize> {
+    calls.iter().position(wanted)
+}
+
+#[test]
+fn everything_is_durable_before_the_manifest_is_visible() {
+    let scratch = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch.path().canonicalize().unwrap();
+    let files: Vec<String> = (0..3)
+        .map(|n| {
+            let path = scratch.join(format!("input-{n}"));
+            std::fs::write(&path, vec![n; 3 << 20]).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+        .collect();
+    for scheme in ["file", "direct"] {
+        let base = scratch.join(scheme).join("new").join("base");
+        let uri = format!("{scheme}://{}", base.display());
+        let mut arguments = vec!["save"];
+        arguments.extend(files.iter().map(String::as_str));
+        let options = ["--step", "7", "--strategy", "round-robin", "--part-size", "1MiB"];
+        arguments.extend([uri.as_str()].into_iter().chain(options));
+        check(&trace(&arguments, &scratch), &base, files.len());
+    }
+}
+
+fn check(calls: &[Call], base: &Path, shards: usize) {
+    let below = |path: &Path| path.starts_with(base);
+    let is_rename_into = |call: &Call, part: &str| match call {
+        Call::Rename(to, _) => below(to) && to.to_str().unwrap().contains(part),
+        _ => false,
+    };
+    let manifest = position(calls, |call| is_rename_into(call, "/manifests/")).expect("a manifest");
+    let latest = position(calls, |call| is_rename_into(call, "/latest.json")).expect("a hint");
+    assert!(manifest < latest, "the manifest comes before the hint");
+
+    let mut objects = 0;
+    for (at, call) in calls.iter().enumerate() {
+        let Call::Rename(to, from) = call else { continue };
+        objects += 1;
+        let written = calls[..at].iter().rposition(|call| *call == Call::Write(from.clone()));
+        let synced = calls[..at].iter().rposition(|call| *call == Call::Sync(from.clone()));
+        assert!(written < synced, "{}: not synced after its last write", to.display());
+        let parent = to.parent().unwrap().to_path_buf();
+        let named = calls[at..].iter().position(|call| *call == Call::Sync(parent.clone()));
+        let named =
+            at + named.unwrap_or_else(|| panic!("{}: its name is not durable", to.display()));
+        if at < manifest {
+            assert!(named < manifest, "{}: its name is durable too late", to.display());
+        }
+    }
+    assert_eq!(
+        calls[..manifest].iter().filter(|call| is_rename_into(call, "/shards/")).count(),
+        shards
+    );
+
+    let made = calls.iter().filter(|call| matches!(call, Call::MakeDirectory(_))).count();
+    assert!(
+        made >= 5,
+        "the base, its parents, and the folders of shards and manifests are new: {made}"
+    );
+    for (at, call) in calls.iter().enumerate() {
+        let Call::MakeDirectory(path) = call else { continue };
+        let parent = Call::Sync(path.parent().unwrap().to_path_buf());
+        let synced = calls[at..].iter().position(|call| *call == parent);
+        let synced =
+            at + synced.unwrap_or_else(|| panic!("{}: not durable in its parent", path.display()));
+        if at < manifest {
+            assert!(synced < manifest, "{}: durable too late", path.display());
+        }
+    }
+
+    // One data sync for each object, none for each write.
+    let data_syncs = calls
+        .iter()
+        .filter(|call| matches!(call, Call::Sync(path) if path.to_str().unwrap().ends_with(".syncline-tmp")))
+        .count();
+    assert_eq!(data_syncs, objects);
+}
