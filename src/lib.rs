@@ -142,3 +142,8 @@ pub use store::{
     ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions, open_store, store_for_uri,
 };
 pub use time::Timestamp;
+
+/// The README's program is a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
