@@ -124,12 +124,7 @@ impl Upload for MemoryUpload {
             Some(parts) => drop(parts.insert(part.offset, bytes)),
             None => return Err(ended()),
         }
-        Ok(Receipt {
-            index: part.index,
-            offset: part.offset,
-            bytes: part.bytes.len() as u64,
-            checksum: part.checksum,
-        })
+        Ok(part.receipt())
     }
 
     fn commit(&self, _: &[Receipt], size_bytes: u64, _: &Deadline) -> Result<ObjectMeta> {

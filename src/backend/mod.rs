@@ -150,6 +150,14 @@ pub(crate) struct PartView<'a> {
     pub checksum: Option<Checksum>,
 }
 
+impl PartView<'_> {
+    /// The receipt of a backend that took the part as it is.
+    pub fn receipt(&self) -> Receipt {
+        let PartView { index, offset, bytes, checksum, .. } = *self;
+        Receipt { index, offset, bytes: bytes.len() as u64, checksum }
+    }
+}
+
 /// Proof that the backend took a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Receipt {

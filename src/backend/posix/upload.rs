@@ -96,12 +96,7 @@ impl Upload for PosixUpload {
         if self.mode == IoMode::Buffered && bytes.len() >= WRITEBACK_BYTES_MIN {
             start_writeback(&self.file, part.offset, bytes.len() as u64).map_err(failed)?;
         }
-        Ok(Receipt {
-            index: part.index,
-            offset: part.offset,
-            bytes: part.bytes.len() as u64,
-            checksum: part.checksum,
-        })
+        Ok(part.receipt())
     }
 
     fn commit(&self, _: &[Receipt], size_bytes: u64, _: &Deadline) -> Result<ObjectMeta> {
