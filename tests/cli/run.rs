@@ -55,8 +55,11 @@ impl Place {
         path
     }
 
+    /// The command line, with the signals as a shell gives them: whoever runs the tests may ignore some
+    /// (`nohup`), and a child inherits that.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_syncline"));
+        let mut command = Command::new("env");
+        command.args(["--default-signal", env!("CARGO_BIN_EXE_syncline")]);
         command.current_dir(self.0.path()).args(args).stdin(Stdio::null());
         for knob in ["SYNCLINE_IO_THREADS", "SYNCLINE_PART_SIZE", "SYNCLINE_MEMORY"] {
             command.env_remove(knob);
