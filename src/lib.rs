@@ -83,8 +83,9 @@
 //! is admitted or refused when it opens, and holds at most one buffer that no thread is working on, so
 //! waiting for a buffer cannot deadlock. `get` returns memory of its own beyond that.
 //!
-//! Every call gives up after [`Config::timeout`] without progress, and its error says which thread has
-//! been in what for how long. Borrowed memory is the exception that safety demands: `write_borrowed` and
+//! Every call gives up after [`Config::timeout`] without progress of its own, and its error says which
+//! thread has been in what for how long. (A wait for room in the queue or for a buffer, and the commit's
+//! sync, have that one timeout, whatever other writers achieve meanwhile.) Borrowed memory is the exception that safety demands: `write_borrowed` and
 //! `read_into` return only when no thread can touch the memory any more; jobs still queued are
 //! withdrawn, and a system call in progress is waited out and logged.
 //!

@@ -117,6 +117,19 @@ impl StreamWriter {
         (head, (bytes - head) / alignment.offset_bytes * alignment.offset_bytes)
     }
 
+    /// Copies what must be copied before memory of the caller's can follow. Returns how many bytes that
+    /// were, and how many can be handed over as they are.
+    fn lead_in(&mut self, data: &[u8]) -> Result<(usize, usize)> {
+        self.batch.check()?;
+        self.reserved = 0;
+        let (head, body) = self.split(data.as_ptr().addr(), data.len());
+        self.append_copy(&data[..head])?;
+        if body > 0 {
+            self.hand_over_filling()?;
+        }
+        Ok((head, body))
+    }
+
     /// The next piece of memory handed over, of `left` bytes: it ends where a full part would.
     fn piece_bytes(&self, left: usize) -> usize {
         let part_bytes = self.engine.config().part_bytes() as u64;
@@ -246,13 +259,7 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn write_owned(&mut self, data: Bytes) -> Result<()> {
-        self.batch.check()?;
-        self.reserved = 0;
-        let (head, body) = self.split(data.as_ptr().addr(), data.len());
-        self.append_copy(&data[..head])?;
-        if body > 0 {
-            self.hand_over_filling()?;
-        }
+        let (head, body) = self.lead_in(&data)?;
         let mut at = head;
         while at < head + body {
             let piece = data.slice(at..at + self.piece_bytes(head + body - at));
@@ -264,12 +271,8 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn write_borrowed(&mut self, data: &[u8]) -> Result<()> {
-        self.batch.check()?;
-        self.reserved = 0;
-        let (head, body) = self.split(data.as_ptr().addr(), data.len());
-        self.append_copy(&data[..head])?;
+        let (head, body) = self.lead_in(data)?;
         if body > 0 {
-            self.hand_over_filling()?;
             lend(data, |lender| {
                 let mut at = head;
                 while at < head + body {

@@ -87,12 +87,9 @@ impl Upload for PosixUpload {
             self.extent.reach(&self.file, part.offset + bytes.len() as u64)?;
         }
         let failed = |e| Error::from_io("write part", e);
-        if self.mode == IoMode::Buffered {
-            let _turn = lock(&self.turn);
-            self.file.write_all_at(bytes, part.offset).map_err(failed)?;
-        } else {
-            self.file.write_all_at(bytes, part.offset).map_err(failed)?;
-        }
+        let turn = (self.mode == IoMode::Buffered).then(|| lock(&self.turn));
+        self.file.write_all_at(bytes, part.offset).map_err(failed)?;
+        drop(turn);
         if self.mode == IoMode::Buffered && bytes.len() >= WRITEBACK_BYTES_MIN {
             start_writeback(&self.file, part.offset, bytes.len() as u64).map_err(failed)?;
         }
