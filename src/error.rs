@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Incomplete,
     /// No progress within the configured timeout (`ConfigBuilder::timeout`).
     TimedOut,
+    /// The server could not be reached, or stayed overloaded or broken, through all attempts.
+    Unavailable,
     /// A bound of the configuration was reached (`open_writers_max`, `memory_bytes_max`).
     LimitExceeded,
     /// The operation was cancelled by its caller.
@@ -120,6 +122,11 @@ impl Error {
 
     pub(crate) fn with_elapsed(mut self, elapsed: Duration) -> Error {
         self.0.elapsed.get_or_insert(elapsed);
+        self
+    }
+
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Error {
+        self.0.attempts = attempts;
         self
     }
 

@@ -135,7 +135,10 @@ mod writer;
 pub use backend::{IoMode, ObjectMeta, Orphan, WriteReport};
 pub use buffer::AlignedVec;
 pub use bytes::Bytes;
-pub use config::{Config, ConfigBuilder, DirectPolicy, parse_bytes};
+pub use config::{
+    Config, ConfigBuilder, CreateOnlyPolicy, DirectPolicy, HttpConfig, S3Config, S3Integrity,
+    parse_bytes,
+};
 pub use encode::{Algorithm, BlockChecksums, Checksum, Hasher};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{

@@ -40,6 +40,45 @@ pub const TIMEOUT_SECS_DEFAULT: u64 = 300;
 /// Seconds a closing engine waits for its threads before it detaches them, unless configured.
 pub const SHUTDOWN_TIMEOUT_SECS_DEFAULT: u64 = 30;
 
+/// Longest wait for a connection, unless configured.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Longest time a connection may stand still before the request is tried again, unless configured.
+pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How often a request is tried, unless configured: with full jitter and the pauses below about half a
+/// minute, which outlasts a server's restart.
+pub const ATTEMPTS_DEFAULT: u32 = 10;
+
+/// How often a server is tried that this store has never reached: a wrong address is told soon.
+pub const ATTEMPTS_FIRST_CONTACT: u32 = 3;
+
+/// Upper bound of the pause before the second attempt; doubles with each.
+pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// Upper bound of every pause between attempts.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// Smallest part of a multipart upload but the last.
+/// Source: Amazon S3 user guide, "Amazon S3 multipart upload limits".
+pub const S3_PART_BYTES_MIN: usize = 5 * MIB;
+
+/// Largest part of a multipart upload. Source: as above.
+pub const S3_PART_BYTES_MAX: u64 = 5 * 1024 * MIB as u64;
+
+/// Most parts of a multipart upload. Source: as above.
+pub const S3_PARTS_MAX: u64 = 10_000;
+
+/// Most keys of one DeleteObjects request, and of one page of a listing.
+/// Source: Amazon S3 API reference, DeleteObjects and ListObjectsV2.
+pub const S3_KEYS_PER_REQUEST_MAX: usize = 1000;
+
+/// Bytes asked for when an object is opened: what fits is read by that one request.
+pub const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Largest answer that is not an object's data: a page of 1,000 keys of 1,024 escaped bytes fits.
+pub const ANSWER_BYTES_MAX: usize = 16 * MIB;
+
 /// Bytes copied and hashed at a time: fits the second-level cache beside its source.
 pub const HASH_STEP_BYTES: usize = 64 * 1024;
 

@@ -167,9 +167,15 @@ impl Upload for FaultyUpload {
         self.inner.put_part(part, deadline)
     }
 
-    fn commit(&self, receipts: &[Receipt], size: u64, deadline: &Deadline) -> Result<ObjectMeta> {
+    fn commit(
+        &self,
+        receipts: &[Receipt],
+        size: u64,
+        deadline: &Deadline,
+        alive: &dyn Fn(),
+    ) -> Result<ObjectMeta> {
         self.plan.step("commit")?;
-        self.inner.commit(receipts, size, deadline)
+        self.inner.commit(receipts, size, deadline, alive)
     }
 
     /// Cleaning up is let through: what is tested is that it happens.

@@ -127,7 +127,13 @@ impl Upload for MemoryUpload {
         Ok(part.receipt())
     }
 
-    fn commit(&self, _: &[Receipt], size_bytes: u64, _: &Deadline) -> Result<ObjectMeta> {
+    fn commit(
+        &self,
+        _: &[Receipt],
+        size_bytes: u64,
+        _: &Deadline,
+        _: &dyn Fn(),
+    ) -> Result<ObjectMeta> {
         let mut objects = lock(&self.objects);
         if self.create_only && objects.contains_key(&self.key) {
             return Err(exists());

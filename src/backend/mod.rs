@@ -21,8 +21,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use crate::encode::Checksum;
-use crate::error::Result;
+use crate::encode::{Algorithm, Checksum};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::time::Deadline;
 
@@ -30,6 +30,7 @@ mod direct;
 #[cfg(test)]
 pub(crate) mod fault;
 mod file;
+mod http;
 mod memory;
 mod posix;
 
@@ -67,6 +68,8 @@ pub enum IoMode {
     Buffered,
     /// O_DIRECT, with the alignment the kernel stated (`STATX_DIOALIGN`): the page cache was bypassed.
     DirectProven,
+    /// Over HTTP, to and from a server.
+    Network,
     /// O_DIRECT accepted, but the kernel stated no alignment: whether the page cache was bypassed is unknown.
     DirectUnproven,
 }
@@ -76,8 +79,31 @@ impl fmt::Display for IoMode {
         f.write_str(match self {
             IoMode::Memory => "memory",
             IoMode::Buffered => "buffered",
+            IoMode::Network => "network",
             IoMode::DirectProven => "direct (proven)",
             IoMode::DirectUnproven => "direct (unproven)",
+        })
+    }
+}
+
+/// What the server of an object store has proven about the bytes it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Proof {
+    /// Nothing: no checksum was sent.
+    None,
+    /// Signed SHA-256 of each payload was sent; a server that verifies signatures has verified it.
+    Sha256Sent,
+    /// The server confirmed the writer's checksum of every part.
+    ChecksumVerified,
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proof::None => "none",
+            Proof::Sha256Sent => "sha256 sent",
+            Proof::ChecksumVerified => "checksum verified",
         })
     }
 }
@@ -95,6 +121,8 @@ pub struct WriteReport {
     pub copied_bytes: u64,
     /// Parts handed to the backend so far.
     pub parts: u64,
+    /// What the server proved about the bytes it took; `None` on media of this machine.
+    pub proof: Option<Proof>,
 }
 
 /// An unfinished upload found on the medium.
@@ -125,6 +153,24 @@ impl Alignment {
     }
 }
 
+/// What an upload asks of the number and the sizes of its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartLimits {
+    /// Smallest part but the last, in bytes.
+    pub bytes_min: usize,
+    /// Largest part, in bytes.
+    pub bytes_max: u64,
+    /// Most parts.
+    pub count_max: u64,
+    /// Whether an object of at most one part buffer goes by [`Upload::put_whole`].
+    pub whole: bool,
+}
+
+impl PartLimits {
+    pub const NONE: PartLimits =
+        PartLimits { bytes_min: 1, bytes_max: u64::MAX, count_max: u64::MAX, whole: false };
+}
+
 /// How an upload is to be made.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UploadSpec {
@@ -132,6 +178,8 @@ pub(crate) struct UploadSpec {
     pub size_hint_bytes: Option<u64>,
     /// Fail with `AlreadyExists` at commit if the object exists then.
     pub create_only: bool,
+    /// The checksum every part will carry, where one is computed.
+    pub algorithm: Option<Algorithm>,
 }
 
 /// One part as a backend sees it, while an I/O thread holds its memory.
@@ -141,8 +189,11 @@ pub(crate) struct PartView<'a> {
     pub index: u64,
     /// Offset of the part in the object, in bytes.
     pub offset: u64,
-    /// The part.
+    /// The part, or its first piece.
     pub bytes: &'a [u8],
+    /// The part's further pieces. Empty unless the upload's [`PartLimits`] made the part grow beyond a
+    /// part buffer, so media without such limits need not look here.
+    pub more: &'a [&'a [u8]],
     /// The part, followed by zeros up to the upload's offset alignment where the part is the last and
     /// unaligned. Backends without alignment find the same bytes here.
     pub bytes_padded: &'a [u8],
@@ -151,10 +202,15 @@ pub(crate) struct PartView<'a> {
 }
 
 impl PartView<'_> {
+    /// Bytes of all pieces.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + self.more.iter().map(|piece| piece.len() as u64).sum::<u64>()
+    }
+
     /// The receipt of a backend that took the part as it is.
     pub fn receipt(&self) -> Receipt {
-        let PartView { index, offset, bytes, checksum, .. } = *self;
-        Receipt { index, offset, bytes: bytes.len() as u64, checksum }
+        let PartView { index, offset, checksum, .. } = *self;
+        Receipt { index, offset, bytes: self.total_bytes(), checksum }
     }
 }
 
@@ -210,19 +266,38 @@ pub(crate) trait Upload: Send + Sync + fmt::Debug {
     /// `offset_bytes`, and memory at a multiple of `memory_bytes`.
     fn alignment(&self) -> Alignment;
 
+    /// How many parts of which sizes it takes.
+    fn limits(&self) -> PartLimits {
+        PartLimits::NONE
+    }
+
     /// How bytes meet the medium.
     fn mode(&self) -> IoMode;
+
+    /// What the server has proven so far; `None` on media of this machine.
+    fn proof(&self) -> Option<Proof> {
+        None
+    }
 
     /// Takes a part. Idempotent.
     fn put_part(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<Receipt>;
 
-    /// Makes the object of these parts, `size_bytes` in all, visible and durable.
+    /// Makes the object of these parts, `size_bytes` in all, visible and durable. Calls `alive`
+    /// whenever there is progress: the caller's patience is renewed.
     fn commit(
         &self,
         receipts: &[Receipt],
         size_bytes: u64,
         deadline: &Deadline,
+        alive: &dyn Fn(),
     ) -> Result<ObjectMeta>;
+
+    /// Makes an object of this one part visible and durable, in one step: instead of `put_part` and
+    /// `commit`, where [`PartLimits::whole`] says so.
+    fn put_whole(&self, part: &PartView<'_>, _: &Deadline) -> Result<ObjectMeta> {
+        let what = format!("part {} cannot be an object by itself", part.index);
+        Err(Error::new(ErrorKind::Unsupported, "commit", what))
+    }
 
     /// Gives the upload up and removes what it left. Idempotent.
     fn abort(&self, deadline: &Deadline) -> Result<()>;
@@ -263,7 +338,7 @@ mod tests {
 
     fn part(index: u64, bytes: &[u8]) -> PartView<'_> {
         let checksum = Some(Algorithm::Crc32c.checksum(bytes));
-        PartView { index, offset: index * 4096, bytes, bytes_padded: bytes, checksum }
+        PartView { index, offset: index * 4096, bytes, more: &[], bytes_padded: bytes, checksum }
     }
 
     #[test]
@@ -281,7 +356,7 @@ mod tests {
                 receipts.push(receipt);
             }
             assert!(backend.head(&key, &soon).is_err(), "visible before the commit");
-            let meta = upload.commit(&receipts[..3], 3 * 4096, &soon).unwrap();
+            let meta = upload.commit(&receipts[..3], 3 * 4096, &soon, &|| ()).unwrap();
             assert_eq!(meta.size_bytes, 3 * 4096);
             upload.abort(&soon).unwrap();
             upload.abort(&soon).unwrap();
@@ -308,7 +383,7 @@ mod tests {
             let memory = crate::buffer::AlignedVec::zeroed(4096).unwrap();
             let receipt = upload.put_part(&part(0, &memory), &soon).unwrap();
             upload.abort(&soon).unwrap();
-            assert!(upload.commit(&[receipt], 4096, &soon).is_err());
+            assert!(upload.commit(&[receipt], 4096, &soon, &|| ()).is_err());
             assert!(backend.head(&key, &soon).is_err());
             let parent = key.rsplit_once('/').unwrap().0;
             assert!(backend.orphans(parent, &soon).unwrap().is_empty());
@@ -323,7 +398,7 @@ mod tests {
                 let upload = backend.begin(&key, UploadSpec::default(), &soon).unwrap();
                 let memory = crate::buffer::AlignedVec::copy_of(&[byte; 4096]).unwrap();
                 let receipt = upload.put_part(&part(0, &memory), &soon).unwrap();
-                upload.commit(&[receipt], 4096, &soon).unwrap();
+                upload.commit(&[receipt], 4096, &soon, &|| ()).unwrap();
             };
             put(1);
             let source = backend.open(&key, &soon).unwrap();

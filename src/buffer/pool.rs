@@ -48,22 +48,58 @@ impl Pool {
     /// # Errors
     /// `TimedOut` at the deadline; `LimitExceeded` if the kernel refuses the memory.
     pub fn take(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
+        self.reserve(1, deadline)?;
+        self.reserved()
+    }
+
+    /// `count` buffers at once, for a part that has grown beyond one: all or none, so that two writers
+    /// do not each wait for what the other holds.
+    ///
+    /// # Errors
+    /// As [`take`](Pool::take).
+    pub fn take_many(
+        self: &Arc<Pool>,
+        count: usize,
+        deadline: &Deadline,
+    ) -> Result<Vec<PoolBuffer>> {
+        self.reserve(count, deadline)?;
+        let mut buffers = Vec::with_capacity(count);
+        for at in 0..count {
+            match self.reserved() {
+                Ok(buffer) => buffers.push(buffer),
+                Err(error) => {
+                    // The one refused has given its place back by itself.
+                    (at + 1..count).for_each(|_| self.give_back(None));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(buffers)
+    }
+
+    /// Counts `count` buffers as taken, waiting until so many are free.
+    fn reserve(&self, count: usize, deadline: &Deadline) -> Result<()> {
         let mut state = lock(&self.state);
-        while state.taken == self.buffers_max {
+        while state.taken + count > self.buffers_max {
             let (guard, time_left) = wait(&self.returned, state, deadline);
             state = guard;
-            if !time_left && state.taken == self.buffers_max {
+            if !time_left && state.taken + count > self.buffers_max {
+                let (taken, max) = (state.taken, self.buffers_max);
                 return Err(Error::new(
                     ErrorKind::TimedOut,
                     "wait for a part buffer",
-                    format!("all {} buffers stayed in use", self.buffers_max),
+                    format!("{taken} of {max} buffers stayed in use, and {count} are needed"),
                 )
                 .with_elapsed(deadline.elapsed()));
             }
         }
-        state.taken += 1;
-        let free = state.free.pop();
-        drop(state);
+        state.taken += count;
+        Ok(())
+    }
+
+    /// The buffer of a place that is counted as taken.
+    fn reserved(self: &Arc<Pool>) -> Result<PoolBuffer> {
+        let free = lock(&self.state).free.pop();
         match free.map_or_else(|| AlignedVec::zeroed(self.buffer_bytes), Ok) {
             Ok(memory) => Ok(PoolBuffer { memory: Some(memory), pool: Arc::clone(self) }),
             Err(error) => {
@@ -89,7 +125,8 @@ impl Pool {
         state.taken -= 1;
         state.free.extend(memory);
         drop(state);
-        self.returned.notify_one();
+        // All: the one that is woken may need more than came back.
+        self.returned.notify_all();
     }
 }
 

@@ -22,7 +22,7 @@ use crate::sync::{
 use crate::time::Deadline;
 
 pub(crate) use fetch::{Fetch, Fetched, Target, mismatch};
-pub(crate) use queue::{FetchJob, Job, PutJob};
+pub(crate) use queue::{FetchJob, Job, PutJob, with_view};
 pub(crate) use ticket::{Batch, Pending};
 use worker::Slot;
 
@@ -122,6 +122,27 @@ impl Engine {
         result
     }
 
+    /// As [`call`](Engine::call); `f` gets a function by which it says that it gets on, and each such
+    /// word renews the wait.
+    pub fn call_patiently<R: Send + 'static>(
+        &self,
+        operation: &'static str,
+        uri: &Arc<str>,
+        f: impl FnOnce(&Deadline, &dyn Fn()) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        let batch = Batch::new(1);
+        let (job_batch, deadline) = (Arc::clone(&batch), self.deadline());
+        let run = move || f(&deadline, &|| job_batch.progress());
+        self.submit_call(&batch, operation, uri, deadline, run)?;
+        match batch.wait_idle(|| self.deadline()) {
+            Ok(()) => batch.take_single().map_err(|e| e.with_uri(&**uri)),
+            Err(deadline) => {
+                batch.withdraw();
+                Err(self.stalled(operation, &deadline).with_uri(&**uri))
+            }
+        }
+    }
+
     /// As [`call`](Engine::call), with a deadline of the caller's, after which `f` may still begin.
     pub fn call_until<R: Send + 'static>(
         &self,
@@ -141,13 +162,23 @@ impl Engine {
         deadline: Deadline,
         f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let pending = Pending::new(batch);
-        let job = queue::CallJob::new(operation, uri, pending, move || f(&deadline));
-        self.submit(Job::Call(Box::new(job)), &deadline).map_err(|e| e.with_uri(&**uri))?;
+        self.submit_call(batch, operation, uri, deadline, move || f(&deadline))?;
         match batch.wait_idle_until(&deadline) {
             true => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             false => Err(self.stalled(operation, &deadline).with_uri(&**uri)),
         }
+    }
+
+    fn submit_call<R: Send + 'static>(
+        &self,
+        batch: &Arc<Batch<R>>,
+        operation: &'static str,
+        uri: &Arc<str>,
+        deadline: Deadline,
+        f: impl FnOnce() -> Result<R> + Send + 'static,
+    ) -> Result<()> {
+        let job = queue::CallJob::new(operation, uri, Pending::new(batch), f);
+        self.submit(Job::Call(Box::new(job)), &deadline).map_err(|e| e.with_uri(&**uri))
     }
 
     /// The error of a wait that ended without progress: it says where the threads are.

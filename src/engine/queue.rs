@@ -57,14 +57,18 @@ impl PutJob {
         let PutJob { uri, upload, part, deadline, pending } = self;
         let index = part.index;
         guarded(pending, "write part", &uri, Some(index), move || {
-            let put = part.with_bytes(|bytes, bytes_padded| {
-                let (offset, checksum) = (part.offset, part.sum.checksum);
-                let view = PartView { index, offset, bytes, bytes_padded, checksum };
-                upload.put_part(&view, &deadline)
-            });
-            put.unwrap_or_else(|| Err(withdrawn("write part")))
+            with_view(&part, |view| upload.put_part(view, &deadline))
         });
     }
+}
+
+/// Shows `part` to `f` as a backend sees it.
+pub(crate) fn with_view<R>(part: &Part, f: impl FnOnce(&PartView<'_>) -> Result<R>) -> Result<R> {
+    let shown = part.with_bytes(|bytes, bytes_padded, more| {
+        let (index, offset, checksum) = (part.index, part.offset, part.sum.checksum);
+        f(&PartView { index, offset, bytes, more, bytes_padded, checksum })
+    });
+    shown.unwrap_or_else(|| Err(withdrawn("write part")))
 }
 
 /// Reads one piece of an object.

@@ -98,6 +98,12 @@ impl<T> Batch<T> {
         Ok(())
     }
 
+    /// Renews the patience of those in [`wait_idle`](Batch::wait_idle): a job is not done, but gets on.
+    pub fn progress(&self) {
+        lock(&self.state).completed += 1;
+        self.changed.notify_all();
+    }
+
     /// The outcomes so far, leaving none.
     pub fn take_outcomes(&self) -> Vec<T> {
         std::mem::take(&mut lock(&self.state).outcomes)

@@ -149,17 +149,16 @@ impl ObjectStore for Store {
         let Named { uri, key } = self.object(uri)?;
         let permit = self.engine.admit_writer().map_err(|e| e.with_uri(&*uri))?;
         let WriteOptions { size_hint_bytes, create_only, checksum } = options;
-        let spec = UploadSpec { size_hint_bytes, create_only };
-        let backend = Arc::clone(&self.backend);
-        let begin = move |deadline: &_| backend.begin(&key, spec, deadline);
-        let upload = self.engine.call("open writer", &uri, begin)?;
-        let checksum = match checksum {
+        let algorithm = match checksum {
             ChecksumChoice::Store => self.engine.config().checksum(),
             ChecksumChoice::Use(algorithm) => Some(algorithm),
             ChecksumChoice::None => None,
         };
-        let writer =
-            StreamWriter::new(&uri, &self.engine, permit, upload, checksum, size_hint_bytes);
+        let spec = UploadSpec { size_hint_bytes, create_only, algorithm };
+        let backend = Arc::clone(&self.backend);
+        let begin = move |deadline: &_| backend.begin(&key, spec, deadline);
+        let upload = self.engine.call("open writer", &uri, begin)?;
+        let writer = StreamWriter::new(&uri, &self.engine, permit, upload, spec)?;
         Ok(Box::new(writer))
     }
 

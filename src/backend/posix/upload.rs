@@ -96,7 +96,13 @@ impl Upload for PosixUpload {
         Ok(part.receipt())
     }
 
-    fn commit(&self, _: &[Receipt], size_bytes: u64, _: &Deadline) -> Result<ObjectMeta> {
+    fn commit(
+        &self,
+        _: &[Receipt],
+        size_bytes: u64,
+        _: &Deadline,
+        _: &dyn Fn(),
+    ) -> Result<ObjectMeta> {
         let failed = |e| Error::from_io("commit", e);
         if self.file.metadata().map_err(failed)?.len() != size_bytes {
             self.file.set_len(size_bytes).map_err(failed)?;

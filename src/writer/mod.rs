@@ -1,27 +1,36 @@
 //! The one writer: from the caller's bytes to parts, checksummed on the way, to a checked commit.
 
+mod filling;
+mod plan;
+
 use bytes::Bytes;
 
-use crate::backend::{ObjectMeta, Receipt, Upload, WriteReport};
-use crate::buffer::{Part, Payload, PoolBuffer, lend};
-use crate::encode::{Algorithm, BlockChecksums, Checksum, StreamHasher};
-use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit};
+use crate::backend::{ObjectMeta, PartLimits, Receipt, Upload, UploadSpec, WriteReport};
+use crate::buffer::{Part, Payload, lend};
+use crate::encode::{BlockChecksums, Checksum, StreamHasher};
+use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit, with_view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{ABORT_TIMEOUT, HANDOVER_BYTES_MIN, HASH_STEP_BYTES, RECEIPTS_EXPECTED};
 use crate::store::{Compression, ObjectWriter};
 use crate::sync::Arc;
 use crate::time::Deadline;
+use filling::Filling;
+use plan::PartPlan;
 
 /// Writes one object through one upload of any backend.
 ///
 /// Every part but the last starts and ends at a multiple of the upload's alignment. Bytes that cannot
 /// be handed over as they are go through `filling`, and `filling` is handed over when it is full, when
-/// memory of the caller's follows it, and at the end.
+/// memory of the caller's follows it, and at the end. Where the medium wants a smallest part, memory of
+/// the caller's is handed over in pieces of at least that size, and what is left is copied; where it
+/// takes small objects whole, the first part waits for what follows it.
 pub(crate) struct StreamWriter {
     uri: Arc<str>,
     engine: Arc<Engine>,
     upload: Arc<dyn Upload>,
     batch: Arc<Batch<Receipt>>,
+    limits: PartLimits,
+    plan: PartPlan,
     hasher: StreamHasher,
     filling: Option<Filling>,
     /// Bytes of `filling` that the caller may fill in place.
@@ -35,29 +44,32 @@ pub(crate) struct StreamWriter {
     _permit: WriterPermit,
 }
 
-struct Filling {
-    buffer: PoolBuffer,
-    bytes: usize,
-}
-
 impl StreamWriter {
     pub fn new(
         uri: &Arc<str>,
         engine: &Arc<Engine>,
         permit: WriterPermit,
         upload: Arc<dyn Upload>,
-        checksum: Option<Algorithm>,
-        size_hint_bytes: Option<u64>,
-    ) -> StreamWriter {
-        let part_bytes = engine.config().part_bytes() as u64;
+        spec: UploadSpec,
+    ) -> Result<StreamWriter> {
+        let UploadSpec { size_hint_bytes, algorithm, .. } = spec;
+        let config = engine.config();
+        let part_bytes = config.part_bytes() as u64;
         let parts =
             size_hint_bytes.map_or(RECEIPTS_EXPECTED, |bytes| bytes.div_ceil(part_bytes) as usize);
-        StreamWriter {
+        let limits = upload.limits();
+        // Beside the buffers that the other writers may be filling.
+        let units_max = config.buffers_max() - (config.open_writers_max() - 1);
+        let plan = PartPlan::new(config.part_bytes(), limits, size_hint_bytes, units_max)
+            .map_err(|e| e.with_uri(&**uri))?;
+        Ok(StreamWriter {
             uri: Arc::clone(uri),
             engine: Arc::clone(engine),
             upload,
             batch: Batch::new(parts.min(RECEIPTS_EXPECTED)),
-            hasher: StreamHasher::new(checksum, part_bytes),
+            limits,
+            plan,
+            hasher: StreamHasher::new(algorithm, part_bytes),
             filling: None,
             reserved: 0,
             next_part: 0,
@@ -65,7 +77,7 @@ impl StreamWriter {
             copied_bytes: 0,
             finished: false,
             _permit: permit,
-        }
+        })
     }
 
     fn checksum_value(&self) -> Option<Checksum> {
@@ -74,30 +86,56 @@ impl StreamWriter {
 
     /// The buffer being filled, which has room for a byte at least.
     fn filling(&mut self) -> Result<&mut Filling> {
-        if self.filling.is_none() {
-            let deadline = self.engine.deadline();
-            let taken = self.engine.pool().take(&deadline);
-            let buffer = taken.map_err(|e| self.fail(e))?;
-            self.filling = Some(Filling { buffer, bytes: 0 });
+        if self.filling.as_ref().is_some_and(Filling::is_full) {
+            self.hand_over_filling()?;
         }
-        Ok(self.filling.as_mut().expect("set above"))
+        let filling = match self.filling.take() {
+            Some(filling) => filling,
+            None => self.begin_filling().map_err(|e| self.fail(e))?,
+        };
+        Ok(self.filling.insert(filling))
+    }
+
+    fn begin_filling(&mut self) -> Result<Filling> {
+        let units = self.plan.units(self.next_part, self.next_offset)?;
+        let deadline = self.engine.deadline();
+        let pool = self.engine.pool();
+        if units == 1 {
+            // The steady state, which allocates nothing.
+            return Ok(Filling::new(pool.take(&deadline)?, Vec::new()));
+        }
+        let mut buffers = pool.take_many(units, &deadline)?;
+        let first = buffers.pop().ok_or_else(|| Error::invalid("write part", "an empty part"))?;
+        Ok(Filling::new(first, buffers))
+    }
+
+    /// Bytes copied for the next part so far.
+    fn filled_bytes(&self) -> usize {
+        self.filling.as_ref().map_or(0, Filling::bytes)
+    }
+
+    /// Hands the filling over if it is full. The first part of an object that may be put whole waits
+    /// until there is a second.
+    fn hand_over_if_full(&mut self) -> Result<()> {
+        let waits = self.limits.whole && self.next_part == 0;
+        match &self.filling {
+            Some(filling) if filling.is_full() && !waits => self.hand_over_filling(),
+            _ => Ok(()),
+        }
     }
 
     /// Appends a copy, in steps that stay in the cache between the copy and the hash.
     fn append_copy(&mut self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
             let filling = self.filling()?;
-            let room = &mut filling.buffer[filling.bytes..];
+            let room = filling.room();
             let step = data.len().min(room.len()).min(HASH_STEP_BYTES);
             let (now, later) = data.split_at(step);
             room[..step].copy_from_slice(now);
-            filling.bytes += step;
-            let full = filling.bytes == filling.buffer.len();
+            filling.advance(step);
             self.hasher.update(now);
             self.copied_bytes += step as u64;
-            if full {
-                self.hand_over_filling()?;
-            }
+            self.hand_over_if_full()?;
             data = later;
         }
         Ok(())
@@ -108,8 +146,18 @@ impl StreamWriter {
     fn split(&self, address: usize, bytes: usize) -> (usize, usize) {
         let alignment = self.upload.alignment();
         let offset = self.hasher.bytes();
-        let head = (offset.next_multiple_of(alignment.offset_bytes as u64) - offset) as usize;
-        if bytes < head + HANDOVER_BYTES_MIN
+        let filled = self.filled_bytes();
+        let mut head = (offset.next_multiple_of(alignment.offset_bytes as u64) - offset) as usize;
+        if filled > 0 {
+            // The filling becomes a part of its own, and not the last.
+            head = head.max(self.limits.bytes_min.saturating_sub(filled));
+        }
+        let whole = self.limits.whole
+            && self.next_part == 0
+            && filled + bytes <= self.engine.config().part_bytes();
+        let least = HANDOVER_BYTES_MIN.max(self.limits.bytes_min);
+        if whole
+            || bytes < head + least
             || !alignment.admits(address.wrapping_add(head), offset + head as u64)
         {
             return (bytes, 0);
@@ -130,30 +178,44 @@ impl StreamWriter {
         Ok((head, body))
     }
 
-    /// The next piece of memory handed over, of `left` bytes: it ends where a full part would.
-    fn piece_bytes(&self, left: usize) -> usize {
-        let part_bytes = self.engine.config().part_bytes() as u64;
-        let to_boundary = part_bytes - self.hasher.bytes() % part_bytes;
-        left.min(to_boundary as usize)
+    /// The next piece of memory handed over, of `left` bytes: it ends where a full part would. `None`
+    /// if what is left is too small for a part.
+    fn piece_bytes(&mut self, left: usize) -> Result<Option<usize>> {
+        if left == 0 || left < self.limits.bytes_min {
+            return Ok(None);
+        }
+        let part_bytes = self.engine.config().part_bytes();
+        let units = self.plan.units(self.next_part, self.next_offset).map_err(|e| self.fail(e))?;
+        let from_boundary = (self.hasher.bytes() % part_bytes as u64) as usize;
+        let full = units * part_bytes;
+        let piece = match full - from_boundary {
+            short if short < self.limits.bytes_min => short + part_bytes,
+            piece => piece,
+        };
+        Ok(Some(left.min(piece)))
     }
 
     fn hand_over_filling(&mut self) -> Result<()> {
         self.reserved = 0;
-        let Some(Filling { mut buffer, bytes }) = self.filling.take() else { return Ok(()) };
-        if bytes == 0 {
+        let Some(filling) = self.filling.take() else { return Ok(()) };
+        if filling.bytes() == 0 {
             return Ok(());
         }
-        let padded_bytes = bytes.next_multiple_of(self.upload.alignment().offset_bytes);
-        buffer[bytes..padded_bytes].fill(0);
-        self.hand_over(Payload::Pooled { buffer, bytes, padded_bytes })
+        let unit_bytes = self.upload.alignment().offset_bytes;
+        self.hand_over(filling.into_payload(unit_bytes))
     }
 
-    /// Queues a part made of what was hashed since the last one.
-    fn hand_over(&mut self, payload: Payload) -> Result<()> {
+    /// A part made of what was hashed since the last one.
+    fn cut_part(&mut self, payload: Payload) -> Part {
         let sum = self.hasher.cut_part();
         let part = Part { index: self.next_part, offset: self.next_offset, sum, payload };
         self.next_part += 1;
         self.next_offset += sum.bytes;
+        part
+    }
+
+    fn hand_over(&mut self, payload: Payload) -> Result<()> {
+        let part = self.cut_part(payload);
         let deadline = self.engine.deadline();
         let job = PutJob {
             uri: Arc::clone(&self.uri),
@@ -206,14 +268,36 @@ impl StreamWriter {
 
     fn complete(&mut self) -> Result<ObjectMeta> {
         self.batch.check()?;
+        if self.limits.whole && self.next_part == 0 {
+            return self.complete_whole();
+        }
         self.hand_over_filling()?;
         self.settle()?;
         let mut receipts = self.batch.take_outcomes();
         receipts.sort_unstable_by_key(|receipt| receipt.index);
         self.prove(&receipts).map_err(|e| self.fail(e))?;
         let (upload, size_bytes) = (Arc::clone(&self.upload), self.hasher.bytes());
-        let commit = move |deadline: &Deadline| upload.commit(&receipts, size_bytes, deadline);
-        let committed = self.engine.call("commit", &self.uri, commit);
+        let commit = move |deadline: &Deadline, alive: &dyn Fn()| {
+            upload.commit(&receipts, size_bytes, deadline, alive)
+        };
+        let committed = self.engine.call_patiently("commit", &self.uri, commit);
+        self.committed(committed)
+    }
+
+    /// Puts an object of one part, or of none, in one step.
+    fn complete_whole(&mut self) -> Result<ObjectMeta> {
+        let payload = match self.filling.take() {
+            Some(filling) => filling.into_payload(1),
+            None => Payload::Owned(Bytes::new()),
+        };
+        let part = self.cut_part(payload);
+        let upload = Arc::clone(&self.upload);
+        let put = move |deadline: &Deadline| with_view(&part, |v| upload.put_whole(v, deadline));
+        let committed = self.engine.call("commit", &self.uri, put);
+        self.committed(committed)
+    }
+
+    fn committed(&mut self, committed: Result<ObjectMeta>) -> Result<ObjectMeta> {
         let mut meta = committed.map_err(|e| self.fail(told_unknown(e)))?;
         self.finished = true;
         meta.checksum = self.checksum();
@@ -261,9 +345,9 @@ impl ObjectWriter for StreamWriter {
     fn write_owned(&mut self, data: Bytes) -> Result<()> {
         let (head, body) = self.lead_in(&data)?;
         let mut at = head;
-        while at < head + body {
-            let piece = data.slice(at..at + self.piece_bytes(head + body - at));
-            at += piece.len();
+        while let Some(bytes) = self.piece_bytes(head + body - at)? {
+            let piece = data.slice(at..at + bytes);
+            at += bytes;
             self.hasher.update(&piece);
             self.hand_over(Payload::Owned(piece))?;
         }
@@ -272,11 +356,11 @@ impl ObjectWriter for StreamWriter {
 
     fn write_borrowed(&mut self, data: &[u8]) -> Result<()> {
         let (head, body) = self.lead_in(data)?;
+        let mut at = head;
         if body > 0 {
             lend(data, |lender| {
-                let mut at = head;
-                while at < head + body {
-                    let to = at + self.piece_bytes(head + body - at);
+                while let Some(bytes) = self.piece_bytes(head + body - at)? {
+                    let to = at + bytes;
                     self.hasher.update(&data[at..to]);
                     self.hand_over(Payload::Borrowed(lender.loan(at, to)))?;
                     at = to;
@@ -284,16 +368,13 @@ impl ObjectWriter for StreamWriter {
                 self.settle()
             })?;
         }
-        self.append_copy(&data[head + body..])
+        self.append_copy(&data[at..])
     }
 
     fn reserve(&mut self) -> Result<&mut [u8]> {
         self.batch.check()?;
-        let filling = self.filling()?;
-        let reserved = filling.buffer.len() - filling.bytes;
-        self.reserved = reserved;
-        let filling = self.filling()?;
-        Ok(&mut filling.buffer[filling.bytes..])
+        self.reserved = self.filling()?.room().len();
+        Ok(self.filling()?.room())
     }
 
     fn commit(&mut self, bytes: usize) -> Result<()> {
@@ -305,10 +386,8 @@ impl ObjectWriter for StreamWriter {
         }
         self.reserved = 0;
         let Some(filling) = &mut self.filling else { return Ok(()) };
-        let end = filling.bytes + bytes;
-        self.hasher.update(&filling.buffer[filling.bytes..end]);
-        filling.bytes = end;
-        if end == filling.buffer.len() { self.hand_over_filling() } else { Ok(()) }
+        self.hasher.update(filling.advance(bytes));
+        self.hand_over_if_full()
     }
 
     fn checksum(&self) -> Option<String> {
@@ -341,6 +420,7 @@ impl ObjectWriter for StreamWriter {
             bytes: self.hasher.bytes(),
             copied_bytes: self.copied_bytes,
             parts: self.next_part,
+            proof: self.upload.proof(),
         }
     }
 

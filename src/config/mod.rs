@@ -1,10 +1,20 @@
-//! Configuration: a builder with few knobs, validated once, and the only reader of the environment.
+//! Configuration: a builder with few knobs, validated once. `env.rs` is the only reader of the environment.
+
+mod env;
+mod http;
+mod s3;
+mod secret;
 
 use std::time::Duration;
 
 use crate::encode::Algorithm;
 use crate::error::{Error, Result};
 use crate::limits::*;
+
+pub use http::HttpConfig;
+pub(crate) use s3::{AwsEnvironment, StaticCredentials};
+pub use s3::{CreateOnlyPolicy, S3Config, S3Integrity};
+pub(crate) use secret::Secret;
 
 /// Whether `direct://` insists on O_DIRECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +38,8 @@ pub struct Config {
     shutdown_timeout: Duration,
     direct: DirectPolicy,
     checksum: Option<Algorithm>,
+    http: HttpConfig,
+    s3: S3Config,
 }
 
 impl Config {
@@ -85,6 +97,16 @@ impl Config {
         self.checksum
     }
 
+    /// How servers are reached.
+    pub fn http(&self) -> &HttpConfig {
+        &self.http
+    }
+
+    /// How `s3://` is reached.
+    pub fn s3(&self) -> &S3Config {
+        &self.s3
+    }
+
     /// The most memory the store's part buffers ever take:
     /// `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`.
     pub fn memory_bytes_max(&self) -> u64 {
@@ -107,6 +129,8 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(SHUTDOWN_TIMEOUT_SECS_DEFAULT),
             direct: DirectPolicy::default(),
             checksum: Some(Algorithm::Crc32c),
+            http: HttpConfig::default(),
+            s3: S3Config::default(),
         }
     }
 }
@@ -124,6 +148,8 @@ pub struct ConfigBuilder {
     shutdown_timeout: Option<Duration>,
     direct: Option<DirectPolicy>,
     checksum: Option<Option<Algorithm>>,
+    http: Option<HttpConfig>,
+    s3: Option<S3Config>,
 }
 
 impl ConfigBuilder {
@@ -184,28 +210,26 @@ impl ConfigBuilder {
         self
     }
 
-    /// Takes what the environment sets and this builder does not have yet.
-    ///
-    /// # Errors
-    /// `InvalidInput` naming the variable whose value is not usable.
-    pub fn env(mut self) -> Result<Self> {
-        let threads = read_env("SYNCLINE_IO_THREADS", |text| text.parse().ok())?;
-        let part = read_env("SYNCLINE_PART_SIZE", |text| {
-            parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok())
-        })?;
-        let memory = read_env("SYNCLINE_MEMORY", |text| parse_bytes(text).ok())?;
-        self.io_threads = self.io_threads.or(threads);
-        self.part_bytes = self.part_bytes.or(part);
-        self.memory_bytes_max = self.memory_bytes_max.or(memory);
-        Ok(self)
+    /// How servers are reached.
+    pub fn http(mut self, http: HttpConfig) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// How `s3://` is reached.
+    pub fn s3(mut self, s3: S3Config) -> Self {
+        self.s3 = Some(s3);
+        self
     }
 
     /// Checks all settings together.
     ///
     /// # Errors
     /// `InvalidInput`, naming every setting that is out of range or in conflict.
-    pub fn build(self) -> Result<Config> {
+    pub fn build(mut self) -> Result<Config> {
         let d = Config::default();
+        let http = self.http.take().unwrap_or_default();
+        let s3 = self.s3.take().unwrap_or_default();
         let mut config = Config {
             io_threads: self.io_threads.unwrap_or(d.io_threads),
             queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
@@ -215,6 +239,8 @@ impl ConfigBuilder {
             shutdown_timeout: self.shutdown_timeout.unwrap_or(d.shutdown_timeout),
             direct: self.direct.unwrap_or(d.direct),
             checksum: self.checksum.unwrap_or(d.checksum),
+            http,
+            s3,
         };
         if let Some(memory) = self.memory_bytes_max {
             self.fit(&mut config, memory);
@@ -284,14 +310,6 @@ impl ConfigBuilder {
 }
 
 const MIB: usize = 1024 * 1024;
-
-fn read_env<T>(name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
-    let Some(value) = std::env::var_os(name) else { return Ok(None) };
-    match value.to_str().and_then(parse) {
-        Some(value) => Ok(Some(value)),
-        None => Err(Error::invalid("configure", format!("{name}={value:?} is not usable"))),
-    }
-}
 
 /// Reads a size: a number with an optional unit, `K`/`KiB`, `M`/`MiB`, `G`/`GiB`, `T`/`TiB` (powers of
 /// 1024) or `KB`, `MB`, `GB`, `TB` (powers of 1000), in any case; a fraction is allowed before a unit.
