@@ -125,6 +125,22 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
+    /// Adds what the first of several attempts failed of, where the last failed of something else.
+    pub(crate) fn with_first_cause(mut self, first: &Error) -> Error {
+        self.0.detail = format!("{} (at first: {})", self.0.detail, first.0.detail);
+        self
+    }
+
+    /// What was found.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     pub(crate) fn with_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts = attempts;
         self

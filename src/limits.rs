@@ -59,6 +59,12 @@ pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Upper bound of every pause between attempts.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(20);
 
+/// First interval between the starts of a throttled store's requests; doubles with each such answer.
+pub const PACE_FIRST: Duration = Duration::from_millis(20);
+
+/// Largest interval between the starts of a throttled store's requests.
+pub const PACE_MAX: Duration = Duration::from_secs(2);
+
 /// Smallest part of a multipart upload but the last.
 /// Source: Amazon S3 user guide, "Amazon S3 multipart upload limits".
 pub const S3_PART_BYTES_MIN: usize = 5 * MIB;

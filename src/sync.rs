@@ -85,6 +85,13 @@ pub(crate) fn thread_pool(name: &'static str, threads: usize) -> Result<rayon::T
         .map_err(|e| Error::from_io("start threads", std::io::Error::other(e)))
 }
 
+/// Random bits, for pauses that must not coincide. Each from keys of its own, which std seeds from the
+/// system; not for secrets.
+pub(crate) fn random_u32() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+}
+
 /// Blocks the calling thread.
 pub(crate) fn sleep(duration: std::time::Duration) {
     std::thread::sleep(duration);

@@ -4,6 +4,8 @@
 //! A protocol (`s3`, `azure`) makes [`Request`]s and reads [`Answer`]s. [`Transport`] carries one
 //! request and never repeats it; [`retry`] decides what is repeated.
 
+mod retry;
+
 use std::fmt;
 
 use ::http::{HeaderMap, Method, StatusCode, Uri};
