@@ -40,7 +40,11 @@ fn writes(criterion: &mut Criterion) {
                 let options = WriteOptions::default().checksum(checksum);
                 group.bench_function(format!("{way}, {name}"), |bencher| {
                     bencher.iter_custom(|count| {
-                        ceiling::time_each(count, || write(&*store, &uri, &data, options), remove)
+                        ceiling::time_each(
+                            count,
+                            || write(&*store, &uri, &data, options.clone()),
+                            remove,
+                        )
                     });
                 });
             }

@@ -32,7 +32,11 @@ fn writes(criterion: &mut Criterion) {
             group.bench_function(format!("{way}, {name}"), |bencher| {
                 bencher.iter_custom(|count| {
                     let forget = || store.delete(URI).expect("the object is there");
-                    ceiling::time_each(count, || write(&*store, URI, &data, options), forget)
+                    ceiling::time_each(
+                        count,
+                        || write(&*store, URI, &data, options.clone()),
+                        forget,
+                    )
                 });
             });
         }

@@ -18,6 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The object, checkpoint, step or rank does not exist.
     NotFound,
+    /// The bucket or container does not exist: nothing can be said of what is in it.
+    BucketNotFound,
     /// A create-only write found an object of that name; nothing was changed.
     AlreadyExists,
     /// Another writer got in between; the operation may be repeated from its start.
@@ -232,7 +234,7 @@ impl StdError for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
         let kind = match error.kind() {
-            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::NotFound | ErrorKind::BucketNotFound => io::ErrorKind::NotFound,
             ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::NoSpace => io::ErrorKind::StorageFull,

@@ -52,10 +52,12 @@
 //! # The code, in the order of the flow
 //!
 //! ```text
-//! L0  error  limits  time  sync  config       what everything stands on
+//! L0  error  limits  time  sync  config/      what everything stands on
 //! L1  encode/      crc, blocks                checksums; pure
 //!     buffer/      aligned, pool, part, loan  memory for bytes on their way
-//! L2  backend/     the contract; memory, file, direct; posix/ is what the last two share
+//! L2  backend/     the contract; memory, file, direct (posix/ is what these two share), s3/, azure/
+//!     backend/http/   what the last two share: requests and answers, the one HTTP agent, retries,
+//!                     ranged reads, the cache of credentials
 //! L3  engine/      threads, queue, tickets, reading of pieces
 //!     writer       the one writer             reader  parallel, verified reads
 //!     uri          names                      store/  what users see; opens a backend by scheme
@@ -70,9 +72,11 @@
 //! Invariant: no async runtime is in the normal dependency tree.
 //! Invariant: a file imports its own layer or a lower one; there is no circle.
 //! Invariant: backends spawn no threads and own no channels.
-//! Invariant: a backend neither compresses, nor hashes, nor retries, nor reports progress.
+//! Invariant: a backend neither compresses nor reports progress; what is tried again is decided in
+//! `backend/http/retry.rs` alone.
+//! Invariant: only `backend/http/agent.rs` names the HTTP crate.
 //! Invariant: `checkpoint/` knows no URI scheme and no concrete backend.
-//! Invariant: only `config.rs` reads the environment; only `sync.rs` touches threads, locks and channels.
+//! Invariant: only `config/env.rs` reads the environment; only `sync.rs` touches threads, locks and channels.
 //! Invariant: `unsafe` stands in `buffer/loan.rs` and `backend/posix/writeback.rs` alone.
 //! Invariant: there is no process-wide state but the weak map behind [`store_for_uri`].
 //!
@@ -81,7 +85,10 @@
 //! A store's part buffers take at most `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`
 //! ([`Config::memory_bytes_max`]): a bound, not a target; buffers are made when first needed. A writer
 //! is admitted or refused when it opens, and holds at most one buffer that no thread is working on, so
-//! waiting for a buffer cannot deadlock. `get` returns memory of its own beyond that.
+//! waiting for a buffer cannot deadlock. (A part grown beyond one buffer, on media that limit the number of
+//! parts, takes all of its own at once. One thread that fills several such objects in turn may wait for
+//! itself until the timeout: a size hint or more memory spares it that.) `get` returns memory of its own
+//! beyond that.
 //!
 //! Every call gives up after [`Config::timeout`] without progress of its own, and its error says which
 //! thread has been in what for how long. (A wait for room in the queue or for a buffer, and the commit's
@@ -92,6 +99,29 @@
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
 //! A panic in an I/O thread is the outcome of that job, and the pool lives on. Shutdown is drop order.
 //! Nothing is retried on a local disk: after a failed sync the kernel may have dropped the data.
+//!
+//! # Servers
+//!
+//! A request is tried again where that can help ([`HttpConfig::attempts_max`], pauses with full jitter,
+//! `Retry-After`), and a server that asks for less slows the store as a whole. A connection that stands
+//! still is given up after [`HttpConfig::response_timeout`], a request with all its attempts after
+//! [`Config::timeout`]. Where the reply to a commit is lost, a random number in the object's metadata
+//! tells our object from another's.
+//!
+//! Every part carries the writer's checksum in a header, computed before the request is sent; a server
+//! that verifies it repeats it, and the object's own, combined from the parts', is compared after the
+//! commit. Servers that repeat nothing get payloads signed with SHA-256 instead. [`WriteReport::proof`]
+//! says which of it an object has ([`Proof`], [`S3Integrity`]). Create-only writes are conditional
+//! (`If-None-Match: *`); whether a server keeps the condition is tried once per store, and
+//! [`CreateOnlyPolicy`] says what follows if it does not.
+//!
+//! On Azure it is the CRC-64 of each block ([`AzureIntegrity`]), computed in the same pass as the writer's
+//! checksum, which is kept in the blob's metadata. A checksum of a block list covers the list alone, so
+//! the assembled blob is proven by its blocks and their order.
+//!
+//! On S3 a part has at least 5 MiB and an upload at most 10,000 of them: a smaller
+//! [`part_bytes`](ConfigBuilder::part_bytes) is raised, and parts grow with the object, or from the start
+//! where [`WriteOptions::size_hint_bytes`] tells the size, as far as the memory bound carries them.
 //!
 //! # What is better found than planned
 //!
@@ -110,6 +140,15 @@
 //!   engine: `checkpoint/` sees any [`ObjectStore`], also one of other make, and no engine.
 //! * The CRC of a concatenation is combined by tables made by the compiler, not by the crate that
 //!   computes the CRC, whose general routine costs more per part than all the rest of the engine.
+//! * A body goes from the part to the socket without a copy in between: a connection of ours inside ureq
+//!   recognises its own output buffer when ureq hands it to the body's reader, and sends from the part
+//!   instead (`backend/http/handover.rs`). TLS, chunked bodies and anything else are copied as ever.
+//! * rust-s3 gives the derivation of signing keys and the percent-encoding. Its canonical requests sort
+//!   whole header lines and normalise paths, its credentials cannot be refreshed once for all threads,
+//!   and its document types refuse answers that lack optional fields: those are ours.
+//! * A small object is opened by one request that asks for its first bytes, not by two.
+//! * The number of a multipart upload is drawn with the first part, not at `get_writer`: what turns out
+//!   small is one PutObject.
 //! * rustix has `statx`, which nix lacks; libc has `sync_file_range`, which both lack. All else is nix's.
 
 #![deny(clippy::disallowed_macros)]
@@ -132,18 +171,19 @@ mod time;
 mod uri;
 mod writer;
 
-pub use backend::{IoMode, ObjectMeta, Orphan, WriteReport};
+pub use backend::{IoMode, ObjectMeta, Orphan, Proof, WriteReport};
 pub use buffer::AlignedVec;
 pub use bytes::Bytes;
 pub use config::{
-    Config, ConfigBuilder, CreateOnlyPolicy, DirectPolicy, HttpConfig, S3Config, S3Integrity,
-    parse_bytes,
+    AzureConfig, AzureIntegrity, Config, ConfigBuilder, CreateOnlyPolicy, DirectPolicy, HttpConfig,
+    S3Config, S3Integrity, parse_bytes,
 };
 pub use encode::{Algorithm, BlockChecksums, Checksum, Hasher};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
     BufferedObjectWriter, ChecksumChoice, Compression, DirectIOWriter, FileSystemWriter,
-    ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions, open_store, store_for_uri,
+    ObjectList, ObjectStore, ObjectWriter, ReadReport, S3BufferedWriter, WriteOptions, open_store,
+    store_for_uri,
 };
 pub use time::Timestamp;
 

@@ -59,6 +59,9 @@ pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Upper bound of every pause between attempts.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(20);
 
+/// Upper bound of every pause before a server that was reached before is connected to again.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// First interval between the starts of a throttled store's requests; doubles with each such answer.
 pub const PACE_FIRST: Duration = Duration::from_millis(20);
 
@@ -79,11 +82,47 @@ pub const S3_PARTS_MAX: u64 = 10_000;
 /// Source: Amazon S3 API reference, DeleteObjects and ListObjectsV2.
 pub const S3_KEYS_PER_REQUEST_MAX: usize = 1000;
 
+/// Largest block of a blob. Source: Blob service REST API, "Put Block": 4,000 MiB since version 2019-12-12.
+pub const AZURE_BLOCK_BYTES_MAX: u64 = 4000 * MIB as u64;
+
+/// Most blocks of a blob. Source: Blob service REST API, "Put Block List".
+pub const AZURE_BLOCKS_MAX: u64 = 50_000;
+
+/// Smallest block that is made but the last, where a part buffer holds as much. The service takes any, but
+/// counts them: less is copied into larger ones. Source: "Scalability and performance targets for Blob
+/// storage": blocks of 4 MiB and more are of high throughput.
+pub const AZURE_BLOCK_BYTES_PREFERRED_MIN: usize = 4 * MIB;
+
+/// Most names of one page of a listing. Source: Blob service REST API, "List Blobs".
+pub const AZURE_KEYS_PER_REQUEST_MAX: usize = 5000;
+
+/// Longest name of a blob, in characters, and most segments of it. Source: Blob service REST API, "Naming
+/// and referencing containers, blobs, and metadata".
+pub const AZURE_KEY_CHARS_MAX: usize = 1024;
+pub const AZURE_KEY_SEGMENTS_MAX: usize = 254;
+
 /// Bytes asked for when an object is opened: what fits is read by that one request.
 pub const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// Largest answer that is not an object's data: a page of 1,000 keys of 1,024 escaped bytes fits.
 pub const ANSWER_BYTES_MAX: usize = 16 * MIB;
+
+/// Bytes of an error's answer that are kept: its code and message are at the start.
+pub const ERROR_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest head of an answer. Source: S3 and Azure bound metadata to 8 KiB; the rest is the server's.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Age at which an idle connection is used no more: servers and the devices between close them after
+/// 30 s and more.
+pub const IDLE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(20);
+
+/// Bytes offered to a connection at a time: more than a socket takes at once, so that the kernel says how
+/// much is sent. Smaller steps cost up to a fifth more time of the processor.
+pub const SEND_STEP_BYTES: usize = 16 * MIB;
+
+/// Bytes taken from a connection at a time: fits the second-level cache beside the target.
+pub const RECEIVE_STEP_BYTES: usize = 128 * 1024;
 
 /// Bytes copied and hashed at a time: fits the second-level cache beside its source.
 pub const HASH_STEP_BYTES: usize = 64 * 1024;

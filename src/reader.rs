@@ -37,10 +37,17 @@ impl Check<'_> {
 }
 
 impl ObjectReader<'_> {
-    /// Fills `buffer` from `offset`.
+    /// Fills `buffer` from `offset`. A whole object is compared with the checksum that its medium keeps
+    /// beside it, where it does.
     pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
         self.check_range(offset, buffer.len() as u64)?;
-        let (pieces, _) = self.fill(offset, buffer, Check::Nothing)?;
+        let whole = buffer.len() as u64 == self.source.size_bytes();
+        let expected = self.source.checksum().filter(|_| whole && !buffer.is_empty());
+        let check = expected.map_or(Check::Nothing, |sum| Check::Sum(sum.algorithm()));
+        let (pieces, found) = self.fill(offset, buffer, check)?;
+        if let (Some(expected), Some(found)) = (expected, found) {
+            self.compare(offset, buffer.len() as u64, expected, found)?;
+        }
         Ok(self.report(&pieces))
     }
 
@@ -54,8 +61,12 @@ impl ObjectReader<'_> {
         self.check_range(offset, buffer.len() as u64)?;
         let (_, found) = self.fill(offset, buffer, Check::Sum(expected.algorithm()))?;
         let found = found.unwrap_or_else(|| expected.algorithm().checksum(&[]));
+        self.compare(offset, buffer.len() as u64, expected, found)
+    }
+
+    fn compare(&self, offset: u64, bytes: u64, expected: Checksum, found: Checksum) -> Result<()> {
         if found != expected {
-            return Err(mismatch(offset, buffer.len() as u64, expected, found).with_uri(&*self.uri));
+            return Err(mismatch(offset, bytes, expected, found).with_uri(&*self.uri));
         }
         Ok(())
     }
@@ -192,7 +203,7 @@ impl ObjectReader<'_> {
     }
 
     fn settle(&self, batch: &Arc<Batch<Fetched>>) -> Result<Vec<Fetched>> {
-        if let Err(deadline) = batch.wait_idle(|| self.engine.deadline()) {
+        if let Err(deadline) = batch.wait_idle(self.engine.deadline()) {
             return Err(batch.fail(self.engine.stalled("read", &deadline).with_uri(&*self.uri)));
         }
         batch.check()?;

@@ -76,6 +76,14 @@ pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
+/// Starts another program. It stands here with what else runs beside a thread: whoever starts one waits for
+/// it or ends it.
+pub(crate) fn start_program(
+    command: &mut std::process::Command,
+) -> std::io::Result<std::process::Child> {
+    command.spawn()
+}
+
 /// A pool of named threads of its own, never the process-wide one.
 pub(crate) fn thread_pool(name: &'static str, threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()

@@ -20,6 +20,27 @@ impl Deadline {
         Deadline { started, at: started.checked_add(timeout) }
     }
 
+    /// For the work that somebody waits for until this one: a twentieth earlier, at most a second, so
+    /// that what the work found out reaches the one who waits.
+    pub fn for_work(&self) -> Deadline {
+        let sooner = |at: Instant| {
+            let margin = at.saturating_duration_since(self.started) / 20;
+            at.checked_sub(margin.min(Duration::from_secs(1))).unwrap_or(at)
+        };
+        Deadline { started: self.started, at: self.at.map(sooner) }
+    }
+
+    /// As long as this one, from `moment` on.
+    pub fn restarted(&self, moment: Instant) -> Deadline {
+        let at = self.at.and_then(|at| moment.checked_add(at.duration_since(self.started)));
+        Deadline { started: moment, at }
+    }
+
+    /// As long as this one, from now on.
+    pub fn renewed(&self) -> Deadline {
+        self.restarted(Instant::now())
+    }
+
     /// Time left; zero when it has passed, the longest duration when it never does.
     pub fn remaining(&self) -> Duration {
         match self.at {
@@ -119,6 +140,17 @@ mod tests {
         for bad in ["", "a/b", "..", "a b", "x\n", &"1".repeat(65)] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn work_ends_before_its_waiter() {
+        for seconds in [1, 10, 1000] {
+            let waiter = Deadline::after(Duration::from_secs(seconds));
+            let (at, sooner) = (waiter.instant().unwrap(), waiter.for_work().instant().unwrap());
+            let margin = at - sooner;
+            assert!(margin > Duration::ZERO && margin <= Duration::from_secs(1), "{margin:?}");
+        }
+        assert!(Deadline::after(Duration::MAX).for_work().instant().is_none());
     }
 
     #[test]

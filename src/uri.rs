@@ -12,31 +12,46 @@ pub(crate) enum Scheme {
     File,
     Direct,
     Memory,
+    S3,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 3] = [Scheme::File, Scheme::Direct, Scheme::Memory];
+    const ALL: [Scheme; 4] = [Scheme::File, Scheme::Direct, Scheme::Memory, Scheme::S3];
 
     pub fn name(self) -> &'static str {
         match self {
             Scheme::File => "file",
             Scheme::Direct => "direct",
             Scheme::Memory => "mem",
+            Scheme::S3 => "s3",
         }
+    }
+
+    /// Whether the part after `://` begins with the name of what holds the keys.
+    fn has_authority(self) -> bool {
+        matches!(self, Scheme::Memory | Scheme::S3)
+    }
+
+    /// Whether keys are paths of a filesystem, where doubled slashes mean nothing.
+    fn is_path(self) -> bool {
+        !matches!(self, Scheme::S3)
     }
 }
 
-/// A parsed URI. The key is normalised: no leading, trailing or doubled slash, no `.` or `..` segment.
+/// A parsed URI. The key is normalised: no trailing slash, no `.` or `..` segment, and where it is a path
+/// no leading or doubled slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     pub scheme: Scheme,
-    /// The name of a `mem://` store; empty for paths.
+    /// The name of a `mem://` store, the bucket of an `s3://` one;
+    /// empty for paths.
     pub authority: String,
     pub key: String,
 }
 
 impl Location {
-    /// Reads `file:///path`, `direct:///path`, `mem://name/key` or a bare path, which means `file://`.
+    /// Reads `file:///path`, `direct:///path`, `mem://name/key`, `s3://bucket/key`,
+    /// `az://account/container/key` or a bare path, which means `file://`.
     /// Characters stand for themselves: nothing is percent-decoded.
     pub fn parse(uri: &str) -> Result<Location> {
         let invalid = |why: &str| Error::invalid("parse URI", why).with_uri(uri);
@@ -56,15 +71,16 @@ impl Location {
             return Ok(Location {
                 scheme: Scheme::File,
                 authority: String::new(),
-                key: normal(&path, uri)?,
+                key: normal(Scheme::File, &path, uri)?,
             });
         };
         let Some(scheme) = Scheme::ALL.into_iter().find(|scheme| scheme.name() == name) else {
-            return Err(invalid(&format!("unknown scheme {name:?}"))
-                .with_remedy("use file:///path, direct:///path, mem://name/key or a plain path"));
+            return Err(invalid(&format!("unknown scheme {name:?}")).with_remedy(
+                "use file:///path, direct:///path, mem://name/key, s3://bucket/key or a plain path",
+            ));
         };
         let (authority, key) = match scheme {
-            Scheme::Memory => rest.split_once('/').unwrap_or((rest, "")),
+            _ if scheme.has_authority() => rest.split_once('/').unwrap_or((rest, "")),
             _ => match rest.strip_prefix('/') {
                 Some(key) => ("", key),
                 None => {
@@ -73,10 +89,16 @@ impl Location {
                 }
             },
         };
-        if scheme == Scheme::Memory && authority.is_empty() {
-            return Err(invalid("the store has no name").with_remedy("write mem://name/key"));
+        if scheme.has_authority() && authority.is_empty() {
+            return Err(
+                invalid("the store has no name").with_remedy(format!("write {name}://name/key"))
+            );
         }
-        Ok(Location { scheme, authority: authority.to_owned(), key: normal(key, uri)? })
+        if scheme == Scheme::S3 && !is_bucket(authority) {
+            return Err(invalid(&format!("{authority:?} is no name of a bucket"))
+                .with_remedy("buckets have letters, digits, dots, hyphens and underscores"));
+        }
+        Ok(Location { scheme, authority: authority.to_owned(), key: normal(scheme, key, uri)? })
     }
 
     /// As [`parse`](Location::parse), for the name of one object.
@@ -117,10 +139,24 @@ fn scheme_without_slashes(path: &str) -> Option<&str> {
     (known || looks_like_one).then_some(name)
 }
 
-/// Refuses segments that climb, drops empty ones.
-fn normal(key: &str, uri: &str) -> Result<String> {
+/// As permissive as servers are: what stands in a host's name or a path as it is.
+fn is_bucket(name: &str) -> bool {
+    name.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c))
+        && !name.bytes().all(|c| c == b'.')
+}
+
+/// Refuses segments that climb; drops empty ones of paths. In a bucket they are part of the key.
+fn normal(scheme: Scheme, key: &str, uri: &str) -> Result<String> {
+    if !scheme.is_path() && (key == "/" || key.ends_with("//")) {
+        // `bucket/run/$ID/` with an empty ID: it must not mean all the runs, nor the whole bucket.
+        return Err(Error::invalid("parse URI", "the name ends with an empty segment")
+            .with_uri(uri)
+            .with_remedy("write it with one slash at its end, or none"));
+    }
+    let key = if scheme.is_path() { key } else { key.trim_end_matches('/') };
     let mut normal = String::with_capacity(key.len());
-    for segment in key.split('/').filter(|segment| !segment.is_empty()) {
+    let mut first = true;
+    for segment in key.split('/').filter(|segment| !(scheme.is_path() && segment.is_empty())) {
         if segment == "." || segment == ".." {
             return Err(Error::invalid(
                 "parse URI",
@@ -129,9 +165,10 @@ fn normal(key: &str, uri: &str) -> Result<String> {
             .with_uri(uri)
             .with_remedy("write the path without . and .. segments"));
         }
-        if !normal.is_empty() {
+        if !first {
             normal.push('/');
         }
+        first = false;
         normal.push_str(segment);
     }
     Ok(normal)
@@ -169,6 +206,9 @@ mod tests {
         assert_eq!(Location::parse("mem://m/k/l").unwrap().to_string(), "mem://m/k/l");
         assert_eq!(Location::parse("mem://m").unwrap().key, "");
         assert_eq!(Location::parse("direct:///d").unwrap().scheme, Scheme::Direct);
+        let odd = Location::parse("s3://my-bucket//a//b +%~/").unwrap();
+        assert_eq!((odd.authority.as_str(), odd.key.as_str()), ("my-bucket", "/a//b +%~"));
+        assert_eq!(Location::parse("s3://b").unwrap().key, "");
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
         let up = Location::parse("../x").unwrap();
         assert_eq!(format!("/{}", up.key), here.parent().unwrap().join("x").to_str().unwrap());
@@ -184,6 +224,14 @@ mod tests {
             "file://x",
             "mem://",
             "mem:///k",
+            "s3://",
+            "s3:///k",
+            "s3://a@b/k",
+            "s3://a:9/k",
+            "s3://b/../k",
+            "s3://b//",
+            "s3://b/run//",
+            "s3://b/k/./l",
             "file:///a/../b",
             "mem://m/./k",
             "file:///a\0b",

@@ -7,7 +7,7 @@ use syncline::{
     Algorithm, BufferedObjectWriter, Config, DirectIOWriter, FileSystemWriter, WriteOptions,
 };
 
-const PLACES: [&str; 4] = ["mem", "file", "direct", "direct_tmpfs"];
+const PLACES: [&str; 5] = ["mem", "file", "direct", "direct_tmpfs", "s3"];
 
 fn checksum_through_writer(place: &Place, pieces: &[&[u8]]) -> String {
     let uri = place.uri("object");
@@ -32,9 +32,9 @@ fn test_checksum_computation_across_backends() {
     let directory = tempfile::tempdir().unwrap();
     let (config, options) = (Config::default(), WriteOptions::default());
     let path = directory.path().join("file");
-    let mut file = FileSystemWriter::create(&path, &config, options).unwrap();
+    let mut file = FileSystemWriter::create(&path, &config, options.clone()).unwrap();
     let mut direct =
-        DirectIOWriter::create(directory.path().join("direct"), &config, options).unwrap();
+        DirectIOWriter::create(directory.path().join("direct"), &config, options.clone()).unwrap();
     let place = Place::new("mem", small());
     let mut buffered =
         BufferedObjectWriter::new(place.store.clone(), &place.uri("buffered"), options).unwrap();

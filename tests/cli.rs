@@ -9,5 +9,9 @@ mod checkpoints;
 mod objects;
 #[path = "cli/run.rs"]
 mod run;
+#[path = "cli/servers.rs"]
+mod servers;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "support/servers.rs"]
+mod test_servers;

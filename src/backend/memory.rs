@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::backend::temporary::check_temporary;
 use crate::backend::{
     Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Receipt, Source, Upload, UploadSpec,
     Walk,
@@ -93,8 +94,8 @@ impl Backend for MemoryBackend {
         Ok(Vec::new())
     }
 
-    fn delete_orphan(&self, _: &str, _: &Deadline) -> Result<()> {
-        Ok(())
+    fn delete_orphan(&self, key: &str, _: &Deadline) -> Result<()> {
+        check_temporary(key)
     }
 }
 

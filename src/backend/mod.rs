@@ -33,11 +33,14 @@ mod file;
 mod http;
 mod memory;
 mod posix;
+mod s3;
+mod temporary;
 
 pub(crate) use direct::open_direct;
 pub(crate) use file::open_file;
 pub(crate) use memory::MemoryBackend;
-pub(crate) use posix::is_temporary_name;
+pub(crate) use s3::open_s3;
+pub(crate) use temporary::is_temporary_name;
 
 /// What a backend tells about an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +95,9 @@ impl fmt::Display for IoMode {
 pub enum Proof {
     /// Nothing: no checksum was sent.
     None,
+    /// A checksum or MD5 of each payload was sent, and the server took it without confirming it: one that
+    /// knows the header has verified it.
+    ChecksumSent,
     /// Signed SHA-256 of each payload was sent; a server that verifies signatures has verified it.
     Sha256Sent,
     /// The server confirmed the writer's checksum of every part.
@@ -102,10 +108,18 @@ impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Proof::None => "none",
+            Proof::ChecksumSent => "checksum sent",
             Proof::Sha256Sent => "sha256 sent",
             Proof::ChecksumVerified => "checksum verified",
         })
     }
+}
+
+/// What the server of an upload has shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ServerReport {
+    pub proof: Option<Proof>,
+    pub create_only_held: Option<bool>,
 }
 
 /// What one writer did.
@@ -123,6 +137,9 @@ pub struct WriteReport {
     pub parts: u64,
     /// What the server proved about the bytes it took; `None` on media of this machine.
     pub proof: Option<Proof>,
+    /// Whether the server keeps the condition of a create-only write, as it was seen to or is known to;
+    /// `None` where none was asked for, and on media of this machine, which keep it always.
+    pub create_only_held: Option<bool>,
 }
 
 /// An unfinished upload found on the medium.
@@ -162,7 +179,7 @@ pub(crate) struct PartLimits {
     pub bytes_max: u64,
     /// Most parts.
     pub count_max: u64,
-    /// Whether an object of at most one part buffer goes by [`Upload::put_whole`].
+    /// Whether an object of at most one part goes by [`Upload::put_whole`].
     pub whole: bool,
 }
 
@@ -199,6 +216,8 @@ pub(crate) struct PartView<'a> {
     pub bytes_padded: &'a [u8],
     /// The part's checksum, where one is computed.
     pub checksum: Option<Checksum>,
+    /// The one that [`Upload::transport_checksum`] asked for, unless the other is of that algorithm.
+    pub transport: Option<Checksum>,
 }
 
 impl PartView<'_> {
@@ -237,7 +256,7 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// What is known of an object. `NotFound` if there is none.
     fn head(&self, key: &str, deadline: &Deadline) -> Result<ObjectMeta>;
 
-    /// Walks the object `prefix` and all objects below `prefix/`, in the order of their keys;
+    /// Walks the object `prefix` and all objects below `prefix/`, in the order of their keys or the server's;
     /// everything for the empty prefix. Nothing there is an empty walk.
     fn list(&self, prefix: &str) -> Box<dyn Walk>;
 
@@ -271,12 +290,18 @@ pub(crate) trait Upload: Send + Sync + fmt::Debug {
         PartLimits::NONE
     }
 
+    /// The algorithm of a checksum that parts must carry on their way to the server. It is computed in the
+    /// same pass as the writer's.
+    fn transport_checksum(&self) -> Option<Algorithm> {
+        None
+    }
+
     /// How bytes meet the medium.
     fn mode(&self) -> IoMode;
 
-    /// What the server has proven so far; `None` on media of this machine.
-    fn proof(&self) -> Option<Proof> {
-        None
+    /// What the server has shown so far; nothing on media of this machine.
+    fn server(&self) -> ServerReport {
+        ServerReport::default()
     }
 
     /// Takes a part. Idempotent.
@@ -308,6 +333,11 @@ pub(crate) trait Source: Send + Sync + fmt::Debug {
     /// Bytes of the object.
     fn size_bytes(&self) -> u64;
 
+    /// The checksum of the whole object, where the medium keeps one beside it.
+    fn checksum(&self) -> Option<Checksum> {
+        None
+    }
+
     /// What addresses, offsets and lengths must look like in `read_at`.
     fn alignment(&self) -> Alignment;
 
@@ -338,7 +368,15 @@ mod tests {
 
     fn part(index: u64, bytes: &[u8]) -> PartView<'_> {
         let checksum = Some(Algorithm::Crc32c.checksum(bytes));
-        PartView { index, offset: index * 4096, bytes, more: &[], bytes_padded: bytes, checksum }
+        PartView {
+            index,
+            offset: index * 4096,
+            bytes,
+            more: &[],
+            bytes_padded: bytes,
+            checksum,
+            transport: None,
+        }
     }
 
     #[test]

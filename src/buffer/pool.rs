@@ -1,6 +1,7 @@
 //! The bounded pool of part buffers of one engine.
 //!
-//! Waiting for a buffer cannot deadlock. The pool has `queue_depth_parts + io_threads +
+//! Waiting for a buffer cannot deadlock, as long as parts have one each: of grown parts see the crate's
+//! documentation. The pool has `queue_depth_parts + io_threads +
 //! open_writers_max` buffers. A buffer is in one of three places: a writer holds at most one (being
 //! filled, or full and waiting for room in the queue) and there are at most `open_writers_max`
 //! writers; the queue holds at most `queue_depth_parts`; an I/O thread holds at most one, that of the
@@ -8,13 +9,17 @@
 //! thread that waits for one runs a job without one, so whoever waits finds a buffer free or one that
 //! an I/O thread or the queue will free without needing another.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::buffer::AlignedVec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Condvar, Mutex, lock, wait};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::time::Deadline;
+
+/// Writers that wait at a time, for which room is set aside.
+const TURNS_EXPECTED: usize = 32;
 
 /// A bounded set of equal, page-aligned buffers, made when first needed and used again.
 #[derive(Debug)]
@@ -31,29 +36,48 @@ struct State {
     free: Vec<AlignedVec>,
     /// Buffers in use.
     taken: usize,
+    /// The writers that wait, in the order in which they came.
+    turns: VecDeque<u64>,
+    next_turn: u64,
 }
 
 impl Pool {
     pub fn new(buffer_bytes: usize, buffers_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
-            state: Mutex::new(State { free: Vec::with_capacity(buffers_max), taken: 0 }),
+            state: Mutex::new(State {
+                free: Vec::with_capacity(buffers_max),
+                taken: 0,
+                turns: VecDeque::with_capacity(TURNS_EXPECTED),
+                next_turn: 0,
+            }),
             returned: Condvar::new(),
             buffer_bytes,
             buffers_max,
         })
     }
 
-    /// A buffer of `buffer_bytes`, with arbitrary contents. Waits until one is free.
+    /// A buffer of `buffer_bytes`, with arbitrary contents, for an I/O thread. Waits until one is free, but
+    /// not behind writers: they may wait for what this thread will free.
     ///
     /// # Errors
     /// `TimedOut` at the deadline; `LimitExceeded` if the kernel refuses the memory.
     pub fn take(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
-        self.reserve(1, deadline)?;
+        self.reserve(lock(&self.state), 1, None, deadline)?;
         self.reserved()
     }
 
-    /// `count` buffers at once, for a part that has grown beyond one: all or none, so that two writers
-    /// do not each wait for what the other holds.
+    /// The same for a writer: behind the writers that wait already.
+    ///
+    /// # Errors
+    /// As [`take`](Pool::take).
+    pub fn take_in_turn(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
+        self.reserve_in_turn(1, deadline)?;
+        self.reserved()
+    }
+
+    /// `count` buffers at once, for a writer's part that has grown beyond one: all or none, so that two
+    /// writers do not each wait for what the other holds. In turn, since beside many writers so many
+    /// buffers are hardly ever free by chance.
     ///
     /// # Errors
     /// As [`take`](Pool::take).
@@ -62,7 +86,7 @@ impl Pool {
         count: usize,
         deadline: &Deadline,
     ) -> Result<Vec<PoolBuffer>> {
-        self.reserve(count, deadline)?;
+        self.reserve_in_turn(count, deadline)?;
         let mut buffers = Vec::with_capacity(count);
         for at in 0..count {
             match self.reserved() {
@@ -77,13 +101,38 @@ impl Pool {
         Ok(buffers)
     }
 
-    /// Counts `count` buffers as taken, waiting until so many are free.
-    fn reserve(&self, count: usize, deadline: &Deadline) -> Result<()> {
+    fn reserve_in_turn(&self, count: usize, deadline: &Deadline) -> Result<()> {
         let mut state = lock(&self.state);
-        while state.taken + count > self.buffers_max {
+        let turn = state.next_turn;
+        state.next_turn += 1;
+        state.turns.push_back(turn);
+        let outcome = self.reserve(state, count, Some(turn), deadline);
+        let mut state = lock(&self.state);
+        state.turns.retain(|other| *other != turn);
+        let others_wait = !state.turns.is_empty();
+        drop(state);
+        if others_wait {
+            self.returned.notify_all();
+        }
+        outcome
+    }
+
+    /// Counts `count` buffers as taken, waiting until so many are free, and until it is this one's turn.
+    fn reserve(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        count: usize,
+        turn: Option<u64>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let must_wait = |state: &State| {
+            state.taken + count > self.buffers_max
+                || turn.is_some_and(|turn| state.turns.front() != Some(&turn))
+        };
+        while must_wait(&state) {
             let (guard, time_left) = wait(&self.returned, state, deadline);
             state = guard;
-            if !time_left && state.taken + count > self.buffers_max {
+            if !time_left && must_wait(&state) {
                 let (taken, max) = (state.taken, self.buffers_max);
                 return Err(Error::new(
                     ErrorKind::TimedOut,
@@ -180,6 +229,28 @@ mod tests {
         assert_eq!(again.as_ptr(), address);
         drop((b, again));
         assert_eq!(pool.taken(), 0);
+    }
+
+    #[test]
+    fn who_wants_many_is_not_passed_by_who_wants_one() {
+        let pool = Pool::new(4096, 2);
+        let (soon, late) = (Duration::from_millis(10), Duration::from_secs(60));
+        let held = pool.take_many(2, &Deadline::after(soon)).unwrap();
+        std::thread::scope(|scope| {
+            let many = scope.spawn(|| pool.take_many(2, &Deadline::after(late)).map(|b| b.len()));
+            while lock(&pool.state).turns.is_empty() {
+                std::thread::yield_now();
+            }
+            let [first, second] = <[PoolBuffer; 2]>::try_from(held).unwrap();
+            drop(first);
+            let passing = pool.take_in_turn(&Deadline::after(soon)).unwrap_err();
+            assert_eq!(passing.kind(), ErrorKind::TimedOut);
+            pool.take(&Deadline::after(soon)).expect("an I/O thread waits behind no writer");
+            drop(second);
+            assert_eq!(many.join().unwrap().unwrap(), 2);
+        });
+        drop(pool.take_in_turn(&Deadline::after(late)).unwrap());
+        assert!(lock(&pool.state).turns.is_empty() && pool.taken() == 0);
     }
 
     #[test]

@@ -6,13 +6,13 @@
 //! ago. Choose it above the longest save. What a readable manifest names is never garbage, whatever
 //! its age; where a manifest cannot be read, see `references.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
 use crate::backend::Orphan;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::time::{Timestamp, rfc3339};
 
 use super::base::Base;
@@ -97,11 +97,12 @@ impl CheckpointStore {
             old(modified) && item.is_garbage(&checkpoints, &references)
         });
         found.sort_by(|a, b| a.garbage.uri.cmp(&b.garbage.uri));
+        let mut notes = references.notes;
         if delete {
-            remove(base, &mut found)?;
+            notes.extend(remove(base, &mut found)?);
         }
         let garbage = found.into_iter().map(|item| item.garbage).collect();
-        Ok(GcReport { garbage, notes: references.notes })
+        Ok(GcReport { garbage, notes })
     }
 }
 
@@ -131,13 +132,25 @@ impl Found {
     }
 }
 
-/// Removes garbage, but the shards of saves that were finalized since they were found.
-fn remove(base: &Base, found: &mut [Found]) -> Result<()> {
+/// Removes garbage, but the shards of saves that were finalized since they were found, and what only the
+/// medium itself removes in time. Returns what there is to say of the latter.
+fn remove(base: &Base, found: &mut [Found]) -> Result<Option<String>> {
     let orphans: Vec<&Orphan> = found.iter().filter_map(|item| item.orphan.as_ref()).collect();
     let orphan_keys: Vec<String> =
         orphans.iter().filter_map(|orphan| base.key_of(&orphan.uri)).map(str::to_owned).collect();
     let outcomes = base.in_parallel(&orphans, |orphan| base.store.delete_orphan(orphan))?;
-    outcomes.into_iter().collect::<Result<()>>()?;
+    let mut lasting = HashSet::new();
+    let mut note = None;
+    for (orphan, outcome) in orphans.iter().zip(outcomes) {
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                lasting.insert(orphan.uri.clone());
+                note.get_or_insert(error);
+            }
+            outcome => outcome?,
+        }
+    }
+    let note = note.map(|error| format!("{} unfinished uploads stay: {error}", lasting.len()));
 
     let mut finalized: HashMap<&(u64, Timestamp), bool> = HashMap::new();
     for save in found.iter().filter_map(|item| item.save.as_ref()) {
@@ -149,7 +162,8 @@ fn remove(base: &Base, found: &mut [Found]) -> Result<()> {
         .iter()
         .map(|item| {
             let finalized = item.save.as_ref().is_some_and(|save| finalized[save]);
-            finalized && item.garbage.kind == GarbageKind::Shard
+            (finalized && item.garbage.kind == GarbageKind::Shard)
+                || lasting.contains(&item.garbage.uri)
         })
         .collect();
     for (item, spared) in found.iter_mut().zip(spared) {
@@ -159,7 +173,8 @@ fn remove(base: &Base, found: &mut [Found]) -> Result<()> {
     remove_objects(base, condemned.filter_map(|item| item.key.as_deref()))?;
     // A save that was killed in its first shard leaves a folder with nothing but temporary files.
     let emptied = orphan_keys.iter().map(|key| folder_of(key));
-    clear_save_folders(base, emptied.collect())
+    clear_save_folders(base, emptied.collect())?;
+    Ok(note)
 }
 
 /// All temporary files, shards and receipts of the base. Objects of other names are not ours.

@@ -12,13 +12,15 @@ use crate::output::parse_duration;
 
 /// What follows the list of commands in `syncline --help`.
 const EPILOGUE: &str = "\
-URIs: file:///path (through the page cache), direct:///path (O_DIRECT), mem://name/key (this process); \
-a path without a scheme means file://.
+URIs: file:///path (through the page cache), direct:///path (O_DIRECT), s3://bucket/key, \
+az://account/container/key, mem://name/key (this process); a path without a scheme means file://.
 
 Exit status: 0 done; 1 a checkpoint's data is damaged, incomplete or missing; 2 usage; 3 any other \
 failure; 130 after Ctrl-C, 143 after SIGTERM. A closed pipe is no failure.
 
-Environment: SYNCLINE_IO_THREADS, SYNCLINE_PART_SIZE and SYNCLINE_MEMORY stand in for the options.";
+Environment: SYNCLINE_IO_THREADS, SYNCLINE_PART_SIZE and SYNCLINE_MEMORY stand in for the options. Servers \
+are reached with the usual AWS_* and AZURE_STORAGE_* variables for credentials, region and endpoint, by \
+HTTPS_PROXY, past NO_PROXY, and with AWS_CA_BUNDLE for an authority of one's own.";
 
 /// Synchronous checkpoint storage: whole or absent, every byte checksummed.
 #[derive(Debug, Parser)]

@@ -174,7 +174,9 @@ fn save_shards(
     let world_size = world_size(files)?;
     let done: Mutex<Vec<ShardMeta>> = Mutex::new(Vec::with_capacity(files.len()));
     let lock = || done.lock().unwrap_or_else(PoisonError::into_inner);
-    let threads = session.config.io_threads().min(session.config.open_writers_max());
+    // The store's own settings: parts of a server may leave room for fewer writers.
+    let config = store.store().config();
+    let threads = config.io_threads().min(config.open_writers_max());
     let saved = in_parallel(files.len(), threads, &session.stop, |index, check| {
         let rank = u32::try_from(index).unwrap_or(u32::MAX);
         let shard = save_shard(store, layout, world_size, rank, &files[index], check, bar)?;

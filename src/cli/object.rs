@@ -145,6 +145,8 @@ pub fn object_json(meta: &ObjectMeta) -> Value {
             "bytes": report.bytes,
             "copied_bytes": report.copied_bytes,
             "parts": report.parts,
+            "proof": report.proof.map(|proof| proof.to_string()),
+            "create_only_held": report.create_only_held,
         })
     });
     json!({

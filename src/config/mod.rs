@@ -1,9 +1,12 @@
 //! Configuration: a builder with few knobs, validated once. `env.rs` is the only reader of the environment.
 
+mod azure;
+mod connection;
 mod env;
 mod http;
 mod s3;
 mod secret;
+mod size;
 
 use std::time::Duration;
 
@@ -11,10 +14,18 @@ use crate::encode::Algorithm;
 use crate::error::{Error, Result};
 use crate::limits::*;
 
+pub(crate) use env::Server;
+use env::{ServerEnvironment, Setting};
+
+pub use azure::{AzureConfig, AzureIntegrity};
+pub(crate) use azure::{AzureCredentials, AzureEnvironment, ClientSecret};
+pub(crate) use connection::ConnectionString;
 pub use http::HttpConfig;
-pub(crate) use s3::{AwsEnvironment, StaticCredentials};
+pub(crate) use http::{origin_problem, region_problem, trim_origin};
+pub(crate) use s3::{AwsEnvironment, ContainerEnvironment, StaticCredentials};
 pub use s3::{CreateOnlyPolicy, S3Config, S3Integrity};
 pub(crate) use secret::Secret;
+pub use size::parse_bytes;
 
 /// Whether `direct://` insists on O_DIRECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +51,11 @@ pub struct Config {
     checksum: Option<Algorithm>,
     http: HttpConfig,
     s3: S3Config,
+    azure: AzureConfig,
+    /// What the environment says about servers and cannot be used.
+    unusable: Vec<(Setting, String)>,
+    /// The bound on memory that was asked for.
+    memory_bound_bytes: Option<u64>,
 }
 
 impl Config {
@@ -48,8 +64,7 @@ impl Config {
         ConfigBuilder::default()
     }
 
-    /// The defaults, overridden by the environment: `SYNCLINE_IO_THREADS`, `SYNCLINE_PART_SIZE` and
-    /// `SYNCLINE_MEMORY` (sizes as in [`parse_bytes`]).
+    /// The defaults, overridden by the environment ([`ConfigBuilder::env`]).
     ///
     /// # Errors
     /// `InvalidInput` naming the variable whose value is not usable.
@@ -107,14 +122,65 @@ impl Config {
         &self.s3
     }
 
+    /// How `az://` is reached.
+    pub fn azure(&self) -> &AzureConfig {
+        &self.azure
+    }
+
+    /// Whether a store of this kind may be opened: variables of other programs may not be usable.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming those that the store asks for.
+    pub(crate) fn check_servers(&self, server: Server) -> Result<()> {
+        let asked = self.unusable.iter().filter(|(setting, _)| setting.concerns(server));
+        let unusable: Vec<&str> = asked.map(|(_, what)| what.as_str()).collect();
+        if unusable.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid("configure", unusable.join("; "))
+            .with_remedy("correct or unset these environment variables"))
+    }
+
     /// The most memory the store's part buffers ever take:
     /// `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`.
     pub fn memory_bytes_max(&self) -> u64 {
-        self.buffers_max() as u64 * self.part_bytes as u64
+        // Asked also before the ranges of the settings are checked.
+        (self.buffers_max() as u64).saturating_mul(self.part_bytes as u64)
+    }
+
+    /// The same for a medium that takes no smaller parts: the part is raised, and what else takes memory
+    /// is lowered until a bound that was set holds again.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the bound admits no such parts.
+    pub(crate) fn with_parts_of_at_least(&self, part_bytes_min: usize) -> Result<Config> {
+        let mut config = self.clone();
+        config.part_bytes = config.part_bytes.max(part_bytes_min);
+        let Some(bound) = self.memory_bound_bytes else { return Ok(config) };
+        while config.memory_bytes_max() > bound {
+            let lowered = [
+                &mut config.open_writers_max,
+                &mut config.queue_depth_parts,
+                &mut config.io_threads,
+            ]
+            .into_iter()
+            .find(|value| **value > 1)
+            .map(|value| *value = (*value / 2).max(1));
+            if lowered.is_none() {
+                let what = format!(
+                    "memory_bytes_max {bound} does not carry three parts of {part_bytes_min} bytes, \
+                     the smallest this store takes"
+                );
+                let least_bytes = 3 * part_bytes_min;
+                return Err(Error::invalid("configure", what)
+                    .with_remedy(format!("allow at least {least_bytes} bytes")));
+            }
+        }
+        Ok(config)
     }
 
     pub(crate) fn buffers_max(&self) -> usize {
-        self.queue_depth_parts + self.io_threads + self.open_writers_max
+        self.queue_depth_parts.saturating_add(self.io_threads).saturating_add(self.open_writers_max)
     }
 }
 
@@ -131,6 +197,9 @@ impl Default for Config {
             checksum: Some(Algorithm::Crc32c),
             http: HttpConfig::default(),
             s3: S3Config::default(),
+            azure: AzureConfig::default(),
+            unusable: Vec::new(),
+            memory_bound_bytes: None,
         }
     }
 }
@@ -150,6 +219,8 @@ pub struct ConfigBuilder {
     checksum: Option<Option<Algorithm>>,
     http: Option<HttpConfig>,
     s3: Option<S3Config>,
+    azure: Option<AzureConfig>,
+    environment: Option<ServerEnvironment>,
 }
 
 impl ConfigBuilder {
@@ -222,14 +293,19 @@ impl ConfigBuilder {
         self
     }
 
+    /// How `az://` is reached.
+    pub fn azure(mut self, azure: AzureConfig) -> Self {
+        self.azure = Some(azure);
+        self
+    }
+
     /// Checks all settings together.
     ///
     /// # Errors
     /// `InvalidInput`, naming every setting that is out of range or in conflict.
     pub fn build(mut self) -> Result<Config> {
         let d = Config::default();
-        let http = self.http.take().unwrap_or_default();
-        let s3 = self.s3.take().unwrap_or_default();
+        let (http, s3, azure, unusable) = self.servers();
         let mut config = Config {
             io_threads: self.io_threads.unwrap_or(d.io_threads),
             queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
@@ -241,11 +317,17 @@ impl ConfigBuilder {
             checksum: self.checksum.unwrap_or(d.checksum),
             http,
             s3,
+            azure,
+            unusable,
+            memory_bound_bytes: self.memory_bytes_max,
         };
         if let Some(memory) = self.memory_bytes_max {
             self.fit(&mut config, memory);
         }
         let mut wrong = self.out_of_range(&config);
+        wrong.extend(config.http.problems());
+        wrong.extend(config.s3.problems());
+        wrong.extend(config.azure.problems());
         if let Some(memory) = self.memory_bytes_max
             && config.memory_bytes_max() > memory
         {
@@ -263,6 +345,28 @@ impl ConfigBuilder {
             return Ok(config);
         }
         Err(Error::invalid("configure", wrong.join("; ")))
+    }
+
+    /// The settings of servers, those of the environment where no others are, and what of it is unusable.
+    fn servers(&mut self) -> (HttpConfig, S3Config, AzureConfig, Vec<(Setting, String)>) {
+        let http = self.http.take().unwrap_or_default();
+        let s3 = self.s3.take().unwrap_or_default();
+        let azure = self.azure.take().unwrap_or_default();
+        let Some(environment) = self.environment.take() else {
+            return (http, s3, azure, Vec::new());
+        };
+        let overridden = |setting| match setting {
+            Setting::Endpoint => s3.endpoint.is_some(),
+            Setting::Region => s3.region.is_some(),
+            Setting::AzureEndpoint => azure.endpoint.is_some(),
+            Setting::AzureCredentials => azure.says_who(),
+            Setting::Proxy => http.proxy.is_some(),
+            Setting::Aws | Setting::Azure | Setting::Other => false,
+        };
+        let wrong = environment.wrong.into_iter();
+        let unusable = wrong.filter(|(setting, _)| !overridden(*setting)).collect();
+        let azure = azure.or(environment.azure);
+        (http.or(environment.http), s3.or(environment.s3), azure, unusable)
     }
 
     /// Lowers what the user left open: first waiting parts and writers, then threads, then the part.
@@ -311,48 +415,6 @@ impl ConfigBuilder {
 
 const MIB: usize = 1024 * 1024;
 
-/// Reads a size: a number with an optional unit, `K`/`KiB`, `M`/`MiB`, `G`/`GiB`, `T`/`TiB` (powers of
-/// 1024) or `KB`, `MB`, `GB`, `TB` (powers of 1000), in any case; a fraction is allowed before a unit.
-///
-/// ```
-/// assert_eq!(syncline::parse_bytes("16MiB").unwrap(), 16 << 20);
-/// assert_eq!(syncline::parse_bytes("1.5k").unwrap(), 1536);
-/// assert!(syncline::parse_bytes("12 apples").is_err());
-/// ```
-///
-/// # Errors
-/// `InvalidInput` for anything else, and for sizes of 2^63 bytes or more.
-pub fn parse_bytes(text: &str) -> Result<u64> {
-    let bad = || {
-        Error::invalid("parse size", format!("{text:?} is not a size"))
-            .with_remedy("write for example 4096, 512KiB, 16MiB or 1.5GiB")
-    };
-    let trimmed = text.trim();
-    let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(split);
-    let unit_bytes: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(bad()),
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(unit_bytes).filter(|b| *b < 1 << 63).ok_or_else(bad);
-    }
-    let value: f64 = number.parse().map_err(|_| bad())?;
-    let bytes = value * unit_bytes as f64;
-    if unit_bytes == 1 || !bytes.is_finite() || bytes >= (1u64 << 63) as f64 {
-        return Err(bad());
-    }
-    Ok(bytes as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,12 +442,9 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("64k", 65536), ("2GB", 2_000_000_000)] {
-            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
-        }
-        for bad in ["", "MiB", "-1", "1.5", "1e3", "99999999999T", "1..2M", "9223372036854775808"] {
-            assert!(parse_bytes(bad).is_err(), "{bad}");
-        }
+    fn absurd_settings_are_refused_whatever_the_bound_on_memory() {
+        let absurd = Config::builder().io_threads(usize::MAX).queue_depth_parts(usize::MAX);
+        let error = absurd.part_bytes(usize::MAX).memory_bytes_max(1 << 30).build().unwrap_err();
+        assert!(error.to_string().contains("is not between"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::crc::{Algorithm, Checksum, Hasher};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::CHECKSUM_BLOCKS_MAX;
+use crate::limits::{CHECKSUM_BLOCKS_MAX, HASH_STEP_BYTES};
 
 /// CRC32C of each block of an object, so that a range can be verified and damage located.
 ///
@@ -91,10 +91,12 @@ impl BlockChecksums {
     }
 }
 
-/// The checksum of one part, handed out when the part is cut.
+/// The checksums of one part, handed out when the part is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartSum {
     pub checksum: Option<Checksum>,
+    /// Of another algorithm, for the part's way to its server.
+    pub transport: Option<Checksum>,
     pub bytes: u64,
 }
 
@@ -102,9 +104,12 @@ pub(crate) struct PartSum {
 ///
 /// The stream is cut into segments at every block end and part end; each byte is hashed in exactly
 /// one segment, and segments are combined. Where parts are blocks, the usual case, a segment is both.
+/// Where parts carry a checksum of a second algorithm, that one goes from part to part and sees each
+/// byte while it is in the cache of the first.
 #[derive(Debug)]
 pub(crate) struct StreamHasher {
     algorithm: Option<Algorithm>,
+    transport: Option<Hasher>,
     segment: Hasher,
     segment_bytes: u64,
     part: Running,
@@ -134,13 +139,19 @@ impl Running {
 }
 
 impl StreamHasher {
-    /// Without an algorithm, bytes are counted and nothing is computed.
-    pub fn new(algorithm: Option<Algorithm>, block_bytes: u64) -> StreamHasher {
+    /// Without an algorithm, bytes are counted and nothing is computed. `transport` is the second algorithm
+    /// of the parts.
+    pub fn new(
+        algorithm: Option<Algorithm>,
+        transport: Option<Algorithm>,
+        block_bytes: u64,
+    ) -> StreamHasher {
         assert!(block_bytes > 0, "a block has bytes");
         let kind = algorithm.unwrap_or(Algorithm::Crc32c);
         let blocks_at_most = if algorithm.is_some() { CHECKSUM_BLOCKS_MAX } else { 0 };
         StreamHasher {
             algorithm,
+            transport: transport.map(Hasher::new),
             segment: Hasher::new(kind),
             segment_bytes: 0,
             part: Running::new(kind),
@@ -158,9 +169,7 @@ impl StreamHasher {
             let left = self.block_bytes - self.block.bytes - self.segment_bytes;
             let take = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
             let (now, later) = data.split_at(take);
-            if self.algorithm.is_some() {
-                self.segment.update(now);
-            }
+            self.hash(now);
             self.segment_bytes += take as u64;
             if self.block.bytes + self.segment_bytes == self.block_bytes {
                 self.close_segment();
@@ -170,12 +179,32 @@ impl StreamHasher {
         }
     }
 
-    /// Ends a part and returns its checksum.
+    fn hash(&mut self, data: &[u8]) {
+        let Some(transport) = &mut self.transport else {
+            if self.algorithm.is_some() {
+                self.segment.update(data);
+            }
+            return;
+        };
+        for step in data.chunks(HASH_STEP_BYTES) {
+            if self.algorithm.is_some() {
+                self.segment.update(step);
+            }
+            transport.update(step);
+        }
+    }
+
+    /// Ends a part and returns its checksums.
     pub fn cut_part(&mut self) -> PartSum {
         self.close_segment();
         let part =
             std::mem::replace(&mut self.part, Running::new(self.object.checksum.algorithm()));
-        PartSum { checksum: self.algorithm.map(|_| part.checksum), bytes: part.bytes }
+        let transport = self.transport.as_mut().map(|hasher| {
+            let sum = hasher.checksum();
+            *hasher = Hasher::new(sum.algorithm());
+            sum
+        });
+        PartSum { checksum: self.algorithm.map(|_| part.checksum), transport, bytes: part.bytes }
     }
 
     /// The checksum of all bytes so far.
@@ -253,7 +282,8 @@ mod tests {
     #[test]
     fn a_stream_yields_object_blocks_and_parts() {
         let data: Vec<u8> = (0..10_000u32).map(|i| (i * 7 % 251) as u8).collect();
-        let mut hasher = StreamHasher::new(Some(Algorithm::Crc32c), 256);
+        let mut hasher =
+            StreamHasher::new(Some(Algorithm::Crc32c), Some(Algorithm::Crc64Nvme), 256);
         let mut from = 0;
         for (index, piece) in data.chunks(300).enumerate() {
             hasher.update(piece);
@@ -265,6 +295,7 @@ mod tests {
                 let to = hasher.bytes() as usize;
                 let part = hasher.cut_part();
                 assert_eq!(part.checksum, Some(Algorithm::Crc32c.checksum(&data[from..to])));
+                assert_eq!(part.transport, Some(Algorithm::Crc64Nvme.checksum(&data[from..to])));
                 assert_eq!(part.bytes as usize, to - from);
                 from = to;
             }
@@ -284,7 +315,7 @@ mod tests {
     #[test]
     fn blocks_stay_bounded() {
         let data = vec![9u8; 4 * CHECKSUM_BLOCKS_MAX * 4 + 3];
-        let mut hasher = StreamHasher::new(Some(Algorithm::Crc32c), 4);
+        let mut hasher = StreamHasher::new(Some(Algorithm::Crc32c), None, 4);
         hasher.update(&data);
         let blocks = hasher.block_checksums().unwrap();
         assert!(blocks.crc32c().len() <= CHECKSUM_BLOCKS_MAX, "{}", blocks.crc32c().len());
@@ -295,9 +326,9 @@ mod tests {
 
     #[test]
     fn without_an_algorithm_bytes_are_only_counted() {
-        let mut hasher = StreamHasher::new(None, 4);
+        let mut hasher = StreamHasher::new(None, None, 4);
         hasher.update(b"123456789");
         assert_eq!((hasher.checksum(), hasher.bytes()), (None, 9));
-        assert_eq!(hasher.cut_part(), PartSum { checksum: None, bytes: 9 });
+        assert_eq!(hasher.cut_part(), PartSum { checksum: None, transport: None, bytes: 9 });
     }
 }

@@ -132,9 +132,9 @@ impl Engine {
     ) -> Result<R> {
         let batch = Batch::new(1);
         let (job_batch, deadline) = (Arc::clone(&batch), self.deadline());
-        let run = move || f(&deadline, &|| job_batch.progress());
+        let run = move || f(&deadline.for_work(), &|| job_batch.progress());
         self.submit_call(&batch, operation, uri, deadline, run)?;
-        match batch.wait_idle(|| self.deadline()) {
+        match batch.wait_idle(self.deadline()) {
             Ok(()) => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             Err(deadline) => {
                 batch.withdraw();
@@ -162,7 +162,7 @@ impl Engine {
         deadline: Deadline,
         f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        self.submit_call(batch, operation, uri, deadline, move || f(&deadline))?;
+        self.submit_call(batch, operation, uri, deadline, move || f(&deadline.for_work()))?;
         match batch.wait_idle_until(&deadline) {
             true => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             false => Err(self.stalled(operation, &deadline).with_uri(&**uri)),

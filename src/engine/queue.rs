@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::backend::{PartView, Receipt, Upload};
 use crate::buffer::Part;
+use crate::encode::PartSum;
 use crate::engine::fetch::{Fetch, Fetched};
 use crate::engine::ticket::Pending;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +57,8 @@ impl PutJob {
     fn run(self) {
         let PutJob { uri, upload, part, deadline, pending } = self;
         let index = part.index;
+        // What it waited for its turn was the progress of others.
+        let deadline = deadline.renewed();
         guarded(pending, "write part", &uri, Some(index), move || {
             with_view(&part, |view| upload.put_part(view, &deadline))
         });
@@ -65,8 +68,9 @@ impl PutJob {
 /// Shows `part` to `f` as a backend sees it.
 pub(crate) fn with_view<R>(part: &Part, f: impl FnOnce(&PartView<'_>) -> Result<R>) -> Result<R> {
     let shown = part.with_bytes(|bytes, bytes_padded, more| {
-        let (index, offset, checksum) = (part.index, part.offset, part.sum.checksum);
-        f(&PartView { index, offset, bytes, more, bytes_padded, checksum })
+        let (index, offset) = (part.index, part.offset);
+        let PartSum { checksum, transport, .. } = part.sum;
+        f(&PartView { index, offset, bytes, more, bytes_padded, checksum, transport })
     });
     shown.unwrap_or_else(|| Err(withdrawn("write part")))
 }
@@ -81,6 +85,7 @@ pub(crate) struct FetchJob {
 impl FetchJob {
     fn run(self) {
         let FetchJob { mut fetch, pending } = self;
+        fetch.deadline = fetch.deadline.renewed();
         let (uri, index) = (Arc::clone(&fetch.uri), fetch.index);
         guarded(pending, "read", &uri, Some(index), move || fetch.run());
     }

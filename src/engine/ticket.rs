@@ -1,6 +1,8 @@
 //! How callers wait for jobs: a batch counts what is outstanding, keeps the outcomes, and latches the
 //! first error. Every job carries a [`Pending`], which completes the count whatever happens to the job.
 
+use std::time::Instant;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, lock, wait};
 use crate::time::Deadline;
@@ -18,7 +20,8 @@ pub(crate) struct Batch<T> {
 #[derive(Debug)]
 struct State<T> {
     outstanding: usize,
-    completed: u64,
+    /// When a job last completed, or got on.
+    progress: Instant,
     outcomes: Vec<T>,
     first_error: Option<Error>,
 }
@@ -29,7 +32,7 @@ impl<T> Batch<T> {
         Arc::new(Batch {
             state: Mutex::new(State {
                 outstanding: 0,
-                completed: 0,
+                progress: Instant::now(),
                 outcomes: Vec::with_capacity(outcomes),
                 first_error: None,
             }),
@@ -82,17 +85,19 @@ impl<T> Batch<T> {
 
     /// Waits until nothing is outstanding, as long as jobs complete: each completion renews the
     /// deadline. `Err` is the deadline that passed.
-    pub fn wait_idle(&self, mut renew: impl FnMut() -> Deadline) -> Result<(), Deadline> {
+    ///
+    /// Nobody is woken by a completion that is not the last; what it renews is seen when the time is up.
+    pub fn wait_idle(&self, mut deadline: Deadline) -> Result<(), Deadline> {
         let mut state = lock(&self.state);
-        let mut deadline = renew();
         while state.outstanding > 0 {
-            let seen = state.completed;
             let (guard, time_left) = wait(&self.changed, state, &deadline);
             state = guard;
-            if state.completed != seen {
-                deadline = renew();
-            } else if !time_left {
-                return Err(deadline);
+            if !time_left && state.outstanding > 0 {
+                let renewed = deadline.restarted(state.progress);
+                if renewed.expired() {
+                    return Err(deadline);
+                }
+                deadline = renewed;
             }
         }
         Ok(())
@@ -100,8 +105,7 @@ impl<T> Batch<T> {
 
     /// Renews the patience of those in [`wait_idle`](Batch::wait_idle): a job is not done, but gets on.
     pub fn progress(&self) {
-        lock(&self.state).completed += 1;
-        self.changed.notify_all();
+        lock(&self.state).progress = Instant::now();
     }
 
     /// The outcomes so far, leaving none.
@@ -147,9 +151,12 @@ impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.batch.state);
         state.outstanding -= 1;
-        state.completed += 1;
+        state.progress = Instant::now();
+        let idle = state.outstanding == 0;
         drop(state);
-        self.batch.changed.notify_all();
+        if idle {
+            self.batch.changed.notify_all();
+        }
     }
 }
 
@@ -180,18 +187,35 @@ mod tests {
 
     #[test]
     fn progress_renews_the_deadline() {
+        let timeout = Duration::from_millis(200);
         let batch = Batch::<u8>::new(2);
         let pending = [Pending::new(&batch), Pending::new(&batch)];
-        let mut renewals = 0;
+        let started = Instant::now();
         let waited = std::thread::scope(|scope| {
-            scope.spawn(|| pending.into_iter().for_each(|p| p.complete(Ok(1))));
-            batch.wait_idle(|| {
-                renewals += 1;
-                Deadline::after(Duration::from_secs(60))
-            })
+            scope.spawn(|| {
+                // Beyond one timeout in all, but never without a word for as long.
+                while started.elapsed() < timeout * 3 {
+                    std::thread::sleep(timeout / 20);
+                    batch.progress();
+                }
+                pending.into_iter().for_each(|p| p.complete(Ok(1)));
+            });
+            batch.wait_idle(Deadline::after(timeout))
         });
         assert!(waited.is_ok());
-        assert!((1..=3).contains(&renewals), "{renewals}");
         assert_eq!(batch.take_outcomes(), [1, 1]);
+    }
+
+    #[test]
+    fn without_progress_a_wait_ends() {
+        let timeout = Duration::from_millis(50);
+        let batch = Batch::<u8>::new(2);
+        let pending = [Pending::new(&batch), Pending::new(&batch)];
+        batch.progress();
+        let started = Instant::now();
+        assert!(batch.wait_idle(Deadline::after(timeout)).is_err());
+        assert!(started.elapsed() >= timeout);
+        drop(pending);
+        assert!(batch.wait_idle(Deadline::after(timeout)).is_ok());
     }
 }

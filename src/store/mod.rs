@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod limit_tests;
 mod named;
 mod open;
 
@@ -16,15 +18,18 @@ use crate::config::Config;
 use crate::encode::{Algorithm, BlockChecksums};
 use crate::error::Result;
 
-pub use named::{BufferedObjectWriter, DirectIOWriter, FileSystemWriter};
+pub use named::{BufferedObjectWriter, DirectIOWriter, FileSystemWriter, S3BufferedWriter};
+#[cfg(test)]
+pub(crate) use open::Store;
 pub use open::{open_store, store_for_uri};
 
 /// How one object is written. The default: the store's checksum, replace what is there, size unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WriteOptions {
     /// The caller's estimate of the object's size in bytes: space is set aside for it, and it decides
-    /// the part size on media that limit the number of parts. A wrong hint costs speed, never data.
+    /// the part size on media that limit the number of parts. A wrong hint costs speed, never data; one of
+    /// more than the store's memory can carry there is refused with `LimitExceeded`.
     pub size_hint_bytes: Option<u64>,
     /// Fail with `AlreadyExists` instead of replacing an object.
     pub create_only: bool,
@@ -120,7 +125,8 @@ pub trait ObjectStore: Send + Sync {
     /// Writes a whole object with options.
     ///
     /// # Errors
-    /// As a writer's methods. On an error nothing of the object is visible and an earlier one is intact.
+    /// As a writer's methods. On an error nothing of the object is visible and an earlier one is intact,
+    /// unless the error says that the state is unknown.
     fn put_with(&self, uri: &str, data: &[u8], options: WriteOptions) -> Result<ObjectMeta> {
         let hint = options.size_hint_bytes.unwrap_or(data.len() as u64);
         let mut writer = self.get_writer_with(uri, options.size_hint_bytes(hint))?;
@@ -128,10 +134,11 @@ pub trait ObjectStore: Send + Sync {
         writer.finalize()
     }
 
-    /// The whole object, in memory of its own. `read_into` avoids the cost of fresh memory.
+    /// The whole object, in memory of its own. `read_into` avoids the cost of fresh memory. Where the
+    /// medium keeps the checksum that its writer computed (Azure), a read of the whole is compared with it.
     ///
     /// # Errors
-    /// `NotFound` if there is none; what the medium reports.
+    /// `NotFound` if there is none; `ChecksumMismatch` where it is known; what the medium reports.
     fn get(&self, uri: &str) -> Result<Bytes>;
 
     /// The bytes of the object from `offset`: `length` of them, or up to the end.
@@ -202,15 +209,16 @@ pub trait ObjectStore: Send + Sync {
         progress: &mut dyn FnMut(u64),
     ) -> Result<BlockChecksums>;
 
-    /// The object of this name and all objects below it (`uri/...`), in the order of their names.
-    /// Nothing there is an empty listing.
+    /// The object of this name and all objects below it (`uri/...`), in the order of their names
+    /// on media of this machine and in the order the server keeps elsewhere (Amazon S3 and Azure: that of
+    /// the names; SeaweedFS: folder by folder; directory buckets: none). Nothing there is an empty listing.
     ///
     /// # Errors
     /// `InvalidInput` for a URI that is not of this store; the iterator yields what the medium reports
     /// and ends after an error.
     fn list(&self, uri: &str) -> Result<ObjectList>;
 
-    /// What is known of the object.
+    /// What is known of the object; on Azure also the checksum that its writer computed.
     ///
     /// # Errors
     /// `NotFound` if there is none; what the medium reports.
@@ -222,7 +230,8 @@ pub trait ObjectStore: Send + Sync {
     /// `NotFound` if there is none; what the medium reports.
     fn delete(&self, uri: &str) -> Result<()>;
 
-    /// Removes the object of this name and all objects below it; returns how many.
+    /// Removes the object of this name and all objects below it; returns how many. For a bucket's or a
+    /// container's own URI that is all it holds; only the root of the machine's files is refused.
     ///
     /// # Errors
     /// What the medium reports; objects before the failure are gone.
@@ -244,7 +253,8 @@ pub trait ObjectStore: Send + Sync {
     /// Removes an unfinished upload found by [`orphans`](ObjectStore::orphans).
     ///
     /// # Errors
-    /// What the medium reports; that it is gone meanwhile is no error.
+    /// `Unsupported` where the medium alone removes it, in time (Azure: blocks that no blob lists expire
+    /// after a week); what the medium reports; that it is gone meanwhile is no error.
     fn delete_orphan(&self, orphan: &Orphan) -> Result<()>;
 
     /// The store's settings.
@@ -255,7 +265,8 @@ pub trait ObjectStore: Send + Sync {
 pub type ObjectList = Box<dyn Iterator<Item = Result<ObjectMeta>> + Send>;
 
 /// Writes one object, front to back. Nothing is visible before [`finalize`](ObjectWriter::finalize);
-/// a writer that is dropped or cancelled leaves nothing behind.
+/// a writer that is dropped or cancelled leaves nothing behind, as far as the medium is reached and removes
+/// what it is told to: Azure keeps blocks that no blob lists for a week.
 ///
 /// The first error latches: later calls return it again, and `finalize` does not succeed after it.
 pub trait ObjectWriter: Send {
@@ -324,7 +335,7 @@ pub trait ObjectWriter: Send {
     /// is left, unless the error says that the state is unknown.
     fn finalize(self: Box<Self>) -> Result<ObjectMeta>;
 
-    /// Gives the object up and removes what was written.
+    /// Gives the object up and removes what was written, where the medium can.
     ///
     /// # Errors
     /// What the medium reports; leftovers are then found by `orphans`.

@@ -9,24 +9,10 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
-macro_rules! path_writer {
-    ($(#[$doc:meta])* $name:ident, $scheme:literal) => {
-        $(#[$doc])*
-        pub struct $name(Box<dyn ObjectWriter>);
-
+/// What every writer of a name has beside its opening.
+macro_rules! writer_face {
+    ($name:ident) => {
         impl $name {
-            /// Opens a writer for the file at an absolute `path`, with an engine of its own.
-            ///
-            /// # Errors
-            /// As [`ObjectStore::get_writer_with`].
-            pub fn create(
-                path: impl AsRef<Path>,
-                config: &Config,
-                options: WriteOptions,
-            ) -> Result<$name> {
-                open_path($scheme, path.as_ref(), config, options).map($name)
-            }
-
             /// See [`ObjectWriter::finalize`].
             ///
             /// # Errors
@@ -60,6 +46,29 @@ macro_rules! path_writer {
     };
 }
 
+macro_rules! path_writer {
+    ($(#[$doc:meta])* $name:ident, $scheme:literal) => {
+        $(#[$doc])*
+        pub struct $name(Box<dyn ObjectWriter>);
+
+        impl $name {
+            /// Opens a writer for the file at an absolute `path`, with an engine of its own.
+            ///
+            /// # Errors
+            /// As [`ObjectStore::get_writer_with`].
+            pub fn create(
+                path: impl AsRef<Path>,
+                config: &Config,
+                options: WriteOptions,
+            ) -> Result<$name> {
+                open_path($scheme, path.as_ref(), config, options).map($name)
+            }
+        }
+
+        writer_face!($name);
+    };
+}
+
 path_writer! {
     /// Writes one file through the page cache: the writer of `file://`.
     ///
@@ -79,6 +88,57 @@ path_writer! {
 path_writer! {
     /// Writes one file with O_DIRECT where the medium has it: the writer of `direct://`.
     DirectIOWriter, "direct"
+}
+
+macro_rules! server_writer {
+    ($(#[$doc:meta])* $name:ident, $scheme:literal) => {
+        $(#[$doc])*
+        pub struct $name(Box<dyn ObjectWriter>);
+
+        impl $name {
+            /// Opens a writer for the object of this URI, with an engine and connections of its own.
+            ///
+            /// # Errors
+            /// `InvalidInput` if the URI is of another scheme; as [`ObjectStore::get_writer_with`].
+            pub fn create(uri: &str, config: &Config, options: WriteOptions) -> Result<$name> {
+                open_server($scheme, uri, config, options).map($name)
+            }
+        }
+
+        writer_face!($name);
+    };
+}
+
+server_writer! {
+    /// Writes one object to a bucket: the writer of `s3://bucket/key`. What fits one part is one
+    /// PutObject, what does not is a multipart upload; neither is visible before
+    /// [`finalize`](S3BufferedWriter::finalize).
+    ///
+    /// ```no_run
+    /// use syncline::{Config, S3BufferedWriter, WriteOptions};
+    /// let config = Config::from_env()?;
+    /// let uri = "s3://bucket/run/rank-0.bin";
+    /// let mut writer = S3BufferedWriter::create(uri, &config, WriteOptions::default())?;
+    /// writer.write_chunk(b"123456789")?;
+    /// assert_eq!(writer.checksum().as_deref(), Some("crc32c:e3069283"));
+    /// let meta = writer.finalize()?;
+    /// println!("{:?}", meta.write.and_then(|report| report.proof));
+    /// # Ok::<(), syncline::Error>(())
+    /// ```
+    S3BufferedWriter, "s3"
+}
+
+fn open_server(
+    scheme: &str,
+    uri: &str,
+    config: &Config,
+    options: WriteOptions,
+) -> Result<Box<dyn ObjectWriter>> {
+    if uri.split_once("://").is_none_or(|(name, _)| name != scheme) {
+        let what = format!("not a URI of {scheme}://");
+        return Err(Error::invalid("open writer", what).with_uri(uri));
+    }
+    open_store(uri, config)?.get_writer_with(uri, options)
 }
 
 fn open_path(
@@ -119,7 +179,7 @@ impl BufferedObjectWriter {
         options: WriteOptions,
     ) -> Result<BufferedObjectWriter> {
         let memory = open_store(COLLECTED, target.config())?;
-        let collected = memory.get_writer_with(COLLECTED, options)?;
+        let collected = memory.get_writer_with(COLLECTED, options.clone())?;
         Ok(BufferedObjectWriter { collected, memory, target, uri: uri.to_owned(), options })
     }
 

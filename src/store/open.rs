@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::{ChecksumChoice, ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions};
 use crate::backend::{
-    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_direct, open_file,
+    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_direct, open_file, open_s3,
 };
 use crate::buffer::AlignedVec;
-use crate::config::Config;
+use crate::config::{Config, Server};
 use crate::encode::{BlockChecksums, Checksum};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::LIST_PAGE_OBJECTS;
+use crate::limits::{LIST_PAGE_OBJECTS, S3_PART_BYTES_MIN};
 use crate::reader::ObjectReader;
 use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::uri::{Location, Scheme};
@@ -59,7 +59,7 @@ pub fn store_for_uri(uri: &str) -> Result<Arc<dyn ObjectStore>> {
         return Ok(store);
     }
     shared.retain(|_, store| store.strong_count() > 0);
-    let store = Arc::new(Store::open(&location, &config));
+    let store = Arc::new(Store::open(&location, &config).map_err(|e| e.with_uri(uri))?);
     shared.insert(key, Arc::downgrade(&store));
     Ok(store)
 }
@@ -68,9 +68,9 @@ pub fn store_for_uri(uri: &str) -> Result<Arc<dyn ObjectStore>> {
 /// holds its own objects.
 ///
 /// # Errors
-/// `InvalidInput` if the URI is not usable.
+/// `InvalidInput` if the URI is not usable, or the settings are not for its scheme.
 pub fn open_store(uri: &str, config: &Config) -> Result<Arc<dyn ObjectStore>> {
-    Ok(Arc::new(Store::open(&Location::parse(uri)?, config)))
+    Ok(Arc::new(Store::open(&Location::parse(uri)?, config).map_err(|e| e.with_uri(uri))?))
 }
 
 /// One backend and its engine.
@@ -83,13 +83,19 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub fn open(location: &Location, config: &Config) -> Store {
-        let backend: Arc<dyn Backend> = match location.scheme {
-            Scheme::File => open_file(),
-            Scheme::Direct => open_direct(config.direct()),
-            Scheme::Memory => Arc::new(MemoryBackend::new(&location.authority)),
+    pub fn open(location: &Location, config: &Config) -> Result<Store> {
+        let (config, backend): (Config, Arc<dyn Backend>) = match location.scheme {
+            Scheme::File => (config.clone(), open_file()),
+            Scheme::Direct => (config.clone(), open_direct(config.direct())),
+            Scheme::Memory => (config.clone(), Arc::new(MemoryBackend::new(&location.authority))),
+            Scheme::S3 => {
+                config.check_servers(Server::S3)?;
+                let config = config.with_parts_of_at_least(S3_PART_BYTES_MIN)?;
+                let backend = open_s3(&location.authority, &config)?;
+                (config, backend)
+            }
         };
-        Store::with_backend(location, config, backend)
+        Ok(Store::with_backend(location, &config, backend))
     }
 
     pub fn with_backend(location: &Location, config: &Config, backend: Arc<dyn Backend>) -> Store {
@@ -244,7 +250,7 @@ impl ObjectStore for Store {
 
     fn delete_prefix(&self, uri: &str) -> Result<u64> {
         let Named { uri: name, key } = self.prefix(uri)?;
-        if key.is_empty() && self.scheme != Scheme::Memory {
+        if key.is_empty() && self.authority.is_empty() {
             let what = "this is the root of the machine's files";
             return Err(Error::invalid("delete", what).with_uri(&*name));
         }
@@ -286,9 +292,6 @@ impl ObjectStore for Store {
 
     fn delete_orphan(&self, orphan: &Orphan) -> Result<()> {
         let Named { uri, key } = self.prefix(&orphan.uri)?;
-        if !key.rsplit('/').next().is_some_and(crate::backend::is_temporary_name) {
-            return Err(Error::invalid("delete orphan", "not an unfinished upload").with_uri(&*uri));
-        }
         let backend = Arc::clone(&self.backend);
         self.engine
             .call("delete orphan", &uri, move |deadline| backend.delete_orphan(&key, deadline))

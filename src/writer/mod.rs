@@ -5,7 +5,9 @@ mod plan;
 
 use bytes::Bytes;
 
-use crate::backend::{ObjectMeta, PartLimits, Receipt, Upload, UploadSpec, WriteReport};
+use crate::backend::{
+    ObjectMeta, PartLimits, Receipt, ServerReport, Upload, UploadSpec, WriteReport,
+};
 use crate::buffer::{Part, Payload, lend};
 use crate::encode::{BlockChecksums, Checksum, StreamHasher};
 use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit, with_view};
@@ -58,6 +60,7 @@ impl StreamWriter {
         let parts =
             size_hint_bytes.map_or(RECEIPTS_EXPECTED, |bytes| bytes.div_ceil(part_bytes) as usize);
         let limits = upload.limits();
+        let transport = upload.transport_checksum().filter(|second| Some(*second) != algorithm);
         // Beside the buffers that the other writers may be filling.
         let units_max = config.buffers_max() - (config.open_writers_max() - 1);
         let plan = PartPlan::new(config.part_bytes(), limits, size_hint_bytes, units_max)
@@ -69,7 +72,7 @@ impl StreamWriter {
             batch: Batch::new(parts.min(RECEIPTS_EXPECTED)),
             limits,
             plan,
-            hasher: StreamHasher::new(algorithm, part_bytes),
+            hasher: StreamHasher::new(algorithm, transport, part_bytes),
             filling: None,
             reserved: 0,
             next_part: 0,
@@ -102,7 +105,7 @@ impl StreamWriter {
         let pool = self.engine.pool();
         if units == 1 {
             // The steady state, which allocates nothing.
-            return Ok(Filling::new(pool.take(&deadline)?, Vec::new()));
+            return Ok(Filling::new(pool.take_in_turn(&deadline)?, Vec::new()));
         }
         let mut buffers = pool.take_many(units, &deadline)?;
         let first = buffers.pop().ok_or_else(|| Error::invalid("write part", "an empty part"))?;
@@ -150,12 +153,12 @@ impl StreamWriter {
         let mut head = (offset.next_multiple_of(alignment.offset_bytes as u64) - offset) as usize;
         if filled > 0 {
             // The filling becomes a part of its own, and not the last.
-            head = head.max(self.limits.bytes_min.saturating_sub(filled));
+            head = head.max(self.plan.bytes_min().saturating_sub(filled));
         }
         let whole = self.limits.whole
             && self.next_part == 0
             && filled + bytes <= self.engine.config().part_bytes();
-        let least = HANDOVER_BYTES_MIN.max(self.limits.bytes_min);
+        let least = HANDOVER_BYTES_MIN.max(self.plan.bytes_min());
         if whole
             || bytes < head + least
             || !alignment.admits(address.wrapping_add(head), offset + head as u64)
@@ -188,11 +191,17 @@ impl StreamWriter {
         let units = self.plan.units(self.next_part, self.next_offset).map_err(|e| self.fail(e))?;
         let from_boundary = (self.hasher.bytes() % part_bytes as u64) as usize;
         let full = units * part_bytes;
+        let least = self.plan.bytes_min();
+        if left < least {
+            return Ok(None);
+        }
         let piece = match full - from_boundary {
-            short if short < self.limits.bytes_min => short + part_bytes,
+            short if short < least => short + part_bytes,
             piece => piece,
         };
-        Ok(Some(left.min(piece)))
+        // A rest too small for a part goes with this one.
+        let together = left < piece + least && left as u64 <= self.limits.bytes_max;
+        Ok(Some(if together { left } else { piece.min(left) }))
     }
 
     fn hand_over_filling(&mut self) -> Result<()> {
@@ -229,7 +238,7 @@ impl StreamWriter {
 
     /// Waits for all parts handed over so far.
     fn settle(&self) -> Result<()> {
-        if let Err(deadline) = self.batch.wait_idle(|| self.engine.deadline()) {
+        if let Err(deadline) = self.batch.wait_idle(self.engine.deadline()) {
             return Err(self.fail(self.engine.stalled("wait for parts", &deadline)));
         }
         self.batch.check()
@@ -325,10 +334,11 @@ impl StreamWriter {
     }
 }
 
-/// A commit that nobody waited for to the end may have made its object visible.
+/// A commit that nobody waited for to the end, or that was never answered, may have made its object visible.
 fn told_unknown(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::TimedOut => error.with_remedy(
+        ErrorKind::Unavailable if error.remedy().is_some() => error,
+        ErrorKind::TimedOut | ErrorKind::Unavailable => error.with_remedy(
             "whether the object became visible is unknown: check the medium, then look for it",
         ),
         _ => error,
@@ -415,12 +425,14 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn report(&self) -> WriteReport {
+        let ServerReport { proof, create_only_held } = self.upload.server();
         WriteReport {
             mode: self.upload.mode(),
             bytes: self.hasher.bytes(),
             copied_bytes: self.copied_bytes,
             parts: self.next_part,
-            proof: self.upload.proof(),
+            proof,
+            create_only_held,
         }
     }
 
@@ -439,5 +451,21 @@ impl Drop for StreamWriter {
         if let Err(error) = self.abort() {
             log::warn!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_without_an_answer_says_that_its_outcome_is_unknown() {
+        let of = |kind| told_unknown(Error::new(kind, "commit", "closed without an answer"));
+        for kind in [ErrorKind::TimedOut, ErrorKind::Unavailable] {
+            assert!(of(kind).to_string().contains("unknown"), "{kind:?}");
+        }
+        assert_eq!(of(ErrorKind::NoSpace).remedy(), None);
+        let told = Error::new(ErrorKind::Unavailable, "commit", "x").with_remedy("do this");
+        assert_eq!(told_unknown(told).remedy(), Some("do this"));
     }
 }

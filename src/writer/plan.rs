@@ -57,6 +57,12 @@ impl PartPlan {
         })
     }
 
+    /// Bytes of the smallest part but the last, as things stand. It grows with the parts: else an object
+    /// that is handed over in small pieces would use its parts up.
+    pub fn bytes_min(&self) -> usize {
+        self.limits.bytes_min.saturating_mul(self.units as usize)
+    }
+
     /// Part buffers of part `index`, which starts at `offset`. Asked once a part, in order.
     ///
     /// # Errors
@@ -69,6 +75,13 @@ impl PartPlan {
             );
             return Err(Error::new(ErrorKind::LimitExceeded, "write part", what)
                 .with_remedy("open the writer with a size hint, or raise part_bytes"));
+        }
+        if offset < self.size_hint_bytes {
+            // Parts before this one may have been smaller than planned.
+            let left = planned_parts(self.limits.count_max).saturating_sub(index).max(1);
+            let bytes_left = self.size_hint_bytes - offset;
+            let needed = bytes_left.div_ceil(left.saturating_mul(self.part_bytes));
+            self.units = self.units.max(needed).min(self.units_max);
         }
         if self.stride.is_none() && offset >= self.size_hint_bytes {
             let stride = ((self.limits.count_max - index) / 10).max(1);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use syncline::checkpoint::GarbageKind;
 
-use crate::support::{Fixture, Medium, as_ancestor, on_all_media, ts};
+use crate::support::{Fixture, Medium, as_ancestor, fixture, on_all_media, state, ts};
 
 on_all_media! {
     an_interrupted_save_is_collected
@@ -115,7 +115,7 @@ fn a_manifest_of_a_later_version_protects_everything(f: Fixture) {
 /// A save is as young as its youngest file, temporary files included.
 #[test]
 fn a_save_in_progress_stays_whole() {
-    let f = crate::support::fixture(Medium::File);
+    let f = fixture(Medium::File);
     interrupt_save(&f, 2);
     let directory = f.directory().unwrap();
     let age = |path: &str| {

@@ -7,4 +7,6 @@ mod gc;
 mod manifests;
 mod restore;
 mod save;
+#[path = "../support/servers.rs"]
+mod servers;
 mod support;

@@ -81,12 +81,13 @@ fn a_hint_at_a_removed_checkpoint_does_not_count(f: Fixture) {
 }
 
 fn every_range_is_read(f: Fixture) {
-    let data = state(3, 3 * BLOCK + 100);
+    let block = f.block();
+    let data = state(3, 3 * block + 100);
     f.save_at(1, "x", &[&data]);
     let (reader, manifest) = (f.checkpoints.reader(), f.latest());
-    assert_eq!(manifest.shards[0].part_bytes, Some(BLOCK as u64));
+    assert_eq!(manifest.shards[0].part_bytes, Some(block as u64));
     let edges =
-        [0, 1, 511, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK, data.len() - 1, data.len()];
+        [0, 1, 511, block - 1, block, block + 1, 2 * block, 3 * block, data.len() - 1, data.len()];
     for from in edges {
         for to in edges.into_iter().filter(|to| *to >= from) {
             let mut buffer = vec![0; to - from];
@@ -94,7 +95,7 @@ fn every_range_is_read(f: Fixture) {
                 reader.read_shard_range_into(&manifest, 0, from as u64, &mut buffer).unwrap();
             assert_eq!(buffer, data[from..to], "{from}..{to}");
             assert_eq!(report.bytes, (to - from) as u64, "{from}..{to}");
-            let whole_blocks = from % BLOCK == 0 && (to % BLOCK == 0 || to == data.len());
+            let whole_blocks = from % block == 0 && (to % block == 0 || to == data.len());
             if f.medium != Medium::Direct {
                 assert_eq!(report.copied_bytes == 0, whole_blocks || from == to, "{from}..{to}");
             }
@@ -111,31 +112,32 @@ fn every_range_is_read(f: Fixture) {
 }
 
 fn damage_is_found_where_it_is(f: Fixture) {
-    let data = state(4, 5 * BLOCK + 7);
+    let block = f.block();
+    let data = state(4, 5 * block + 7);
     let info = f.save_at(1, "x", &[b"sound", &data, b"sound"]);
     let (reader, manifest) = (f.checkpoints.reader(), f.latest());
     let key = &manifest.shards[1].key;
-    f.flip(key, 2 * BLOCK + 5);
+    f.flip(key, 2 * block + 5);
 
     let error = reader.read_shard_by_rank(&manifest, 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ChecksumMismatch);
     assert!(error.uri().unwrap().ends_with(key), "{error}");
-    assert!(error.to_string().contains(&(2 * BLOCK).to_string()), "{error}");
+    assert!(error.to_string().contains(&(2 * block).to_string()), "{error}");
     let read = |from: usize, to: usize| {
         let mut buffer = vec![0; to - from];
         reader.read_shard_range_into(&manifest, 1, from as u64, &mut buffer).map(|_| buffer)
     };
-    assert_eq!(read(100, 2 * BLOCK).unwrap(), data[100..2 * BLOCK]);
-    assert_eq!(read(3 * BLOCK, data.len()).unwrap(), data[3 * BLOCK..]);
-    for (from, to) in [(0, data.len()), (2 * BLOCK, 2 * BLOCK + 1), (2 * BLOCK - 1, 2 * BLOCK + 1)]
+    assert_eq!(read(100, 2 * block).unwrap(), data[100..2 * block]);
+    assert_eq!(read(3 * block, data.len()).unwrap(), data[3 * block..]);
+    for (from, to) in [(0, data.len()), (2 * block, 2 * block + 1), (2 * block - 1, 2 * block + 1)]
     {
         assert_eq!(read(from, to).unwrap_err().kind(), ErrorKind::ChecksumMismatch, "{from}..{to}");
     }
     let blind = reader.clone().without_verification();
     assert_ne!(blind.read_shard_by_rank(&manifest, 1).unwrap(), data);
 
-    f.flip(key, 3 * BLOCK);
-    f.flip(key, 5 * BLOCK + 6);
+    f.flip(key, 3 * block);
+    f.flip(key, 5 * block + 6);
     let done = std::sync::atomic::AtomicU64::new(0);
     let progress = |bytes| {
         done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
@@ -151,8 +153,8 @@ fn damage_is_found_where_it_is(f: Fixture) {
         json!({
             "rank": 1, "key": key, "size_bytes": data.len(), "state": "damaged",
             "ranges": [
-                {"offset_bytes": 2 * BLOCK, "length_bytes": 2 * BLOCK},
-                {"offset_bytes": 5 * BLOCK, "length_bytes": 7},
+                {"offset_bytes": 2 * block, "length_bytes": 2 * block},
+                {"offset_bytes": 5 * block, "length_bytes": 7},
             ],
         })
     );

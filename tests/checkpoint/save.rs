@@ -350,7 +350,10 @@ fn a_dropped_writer_leaves_nothing(f: Fixture) {
     shard.write_chunk(&state(0, 5 * BLOCK)).unwrap();
     drop(shard);
     assert!(f.keys().is_empty());
-    assert!(f.checkpoints.gc(Duration::ZERO, false).unwrap().garbage.is_empty());
+    let mut garbage = f.checkpoints.gc(Duration::ZERO, false).unwrap().garbage;
+    // Azure keeps blocks that were put, and removes them itself.
+    garbage.retain(|item| !item.uri.ends_with("?uncommitted"));
+    assert!(garbage.is_empty(), "{garbage:?}");
 }
 
 fn many_ranks(f: Fixture) {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use syncline::checkpoint::{CheckpointInfo, CheckpointStore, Manifest};
-use syncline::{Config, Timestamp};
+use syncline::{Config, ConfigBuilder, ObjectMeta, Result, Timestamp};
+
+use crate::servers;
 
 /// Bytes of a part and of a checksum block in these tests.
 pub const BLOCK: usize = 64 * 1024;
@@ -14,6 +16,8 @@ pub enum Medium {
     Mem,
     File,
     Direct,
+    S3,
+    Az,
 }
 
 pub struct Fixture {
@@ -29,16 +33,25 @@ macro_rules! on_all_media {
         mod mem { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::Mem)); })* }
         mod file { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::File)); })* }
         mod direct { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::Direct)); })* }
+        mod s3 { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::S3)); })* }
     };
 }
 pub(crate) use on_all_media;
 
 pub fn config() -> Config {
-    Config::builder().part_bytes(BLOCK).build().unwrap()
+    builder().build().unwrap()
+}
+
+fn builder() -> ConfigBuilder {
+    Config::builder().part_bytes(BLOCK)
 }
 
 pub fn fixture(medium: Medium) -> Fixture {
-    fixture_with(medium, &config())
+    match medium {
+        Medium::S3 => fixture_with(medium, &builder().s3(servers::s3()).build().unwrap()),
+        Medium::Az => fixture_with(medium, &builder().azure(servers::az()).build().unwrap()),
+        _ => fixture_with(medium, &config()),
+    }
 }
 
 pub fn fixture_with(medium: Medium, config: &Config) -> Fixture {
@@ -49,6 +62,8 @@ pub fn fixture_with(medium: Medium, config: &Config) -> Fixture {
         Medium::Mem => format!("mem://base-{}/deeper", BASES.fetch_add(1, Ordering::Relaxed)),
         Medium::File => format!("file://{path}/base"),
         Medium::Direct => format!("direct://{path}/base"),
+        Medium::S3 => servers::s3_base(),
+        Medium::Az => servers::az_base(),
     };
     let checkpoints = CheckpointStore::open_with(&base, config).unwrap();
     Fixture { checkpoints, base, medium, _directory: directory }
@@ -70,6 +85,15 @@ pub fn state(seed: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(next).collect()
 }
 
+/// What a test left on a server goes with its fixture.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if matches!(self.medium, Medium::S3 | Medium::Az) && !std::thread::panicking() {
+            self.checkpoints.store().delete_prefix(&self.base).unwrap();
+        }
+    }
+}
+
 impl Fixture {
     /// Saves a checkpoint of these shards, gathered.
     pub fn save_at(&self, step: u64, timestamp: &str, shards: &[&[u8]]) -> CheckpointInfo {
@@ -81,6 +105,11 @@ impl Fixture {
         let shards = (0..).zip(shards).map(put).collect();
         let finalizer = self.checkpoints.writer(world_size, 0).unwrap();
         finalizer.finalize_checkpoint(&layout, "generic", 0, shards, None).unwrap()
+    }
+
+    /// Bytes of a checksum block: [`BLOCK`], or the least that the medium takes as a part.
+    pub fn block(&self) -> usize {
+        self.checkpoints.store().config().part_bytes()
     }
 
     pub fn get(&self, key: &str) -> Vec<u8> {
@@ -120,17 +149,20 @@ impl Fixture {
         serde_json::from_slice(&self.get("latest.json")).unwrap()
     }
 
-    /// The keys of all objects of the base.
+    /// The keys of all objects of the base, sorted: not every server keeps an order.
     pub fn keys(&self) -> Vec<String> {
         let prefix = format!("{}/", self.base);
         let objects = self.checkpoints.store().list(&self.base).unwrap();
-        objects.map(|o| o.unwrap().uri.strip_prefix(&prefix).unwrap().to_owned()).collect()
+        let key = |o: Result<ObjectMeta>| o.unwrap().uri.strip_prefix(&prefix).unwrap().to_owned();
+        let mut keys: Vec<String> = objects.map(key).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// The directory, on media that have one.
     pub fn directory(&self) -> Option<std::path::PathBuf> {
         let path = self.base.split_once("://").unwrap().1;
-        (self.medium != Medium::Mem).then(|| path.into())
+        matches!(self.medium, Medium::File | Medium::Direct).then(|| path.into())
     }
 }
 

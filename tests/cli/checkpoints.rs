@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::run::{Place, bytes};
+use crate::test_servers::s3_base;
 
 /// Saves two files under `base` as `step`; their content depends on the step.
 pub fn save_step(place: &Place, base: &str, step: u64) {
@@ -25,8 +26,11 @@ pub fn assert_restored(place: &Place, dir: &str, step: u64) {
 fn a_checkpoint_goes_round_by_every_strategy_and_medium() {
     let place = Place::new();
     for (index, strategy) in ["flat", "round-robin", "binary"].into_iter().enumerate() {
-        for (scheme, step) in [("file", 10), ("direct", 20)] {
-            let base = format!("{scheme}://{}", place.text(&format!("base-{strategy}")));
+        for (scheme, step) in [("file", 10), ("direct", 20), ("s3", 30)] {
+            let base = match scheme {
+                "s3" => s3_base(),
+                _ => format!("{scheme}://{}", place.text(&format!("base-{strategy}"))),
+            };
             place.write("in/a", &bytes(200_000, step));
             place.write("in/b", &bytes(70_001, step + 1000));
             let step_text = step.to_string();

@@ -61,10 +61,33 @@ impl Place {
         let mut command = Command::new("env");
         command.args(["--default-signal", env!("CARGO_BIN_EXE_syncline")]);
         command.current_dir(self.0.path()).args(args).stdin(Stdio::null());
-        for knob in ["SYNCLINE_IO_THREADS", "SYNCLINE_PART_SIZE", "SYNCLINE_MEMORY"] {
-            command.env_remove(knob);
+        // What this machine's user has set is not what is tested.
+        let ours = |name: &str| {
+            ["SYNCLINE_", "AWS_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix))
+        };
+        let proxy = |name: &str| name.to_ascii_lowercase().ends_with("_proxy");
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name) || proxy(name)) {
+            command.env_remove(name);
+        }
+        command.env("HOME", self.0.path()).env("AWS_EC2_METADATA_DISABLED", "true");
+        for (theirs, name) in [
+            ("S3_ENDPOINT", "AWS_ENDPOINT_URL"),
+            ("S3_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+            ("S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"),
+            ("AZ_ENDPOINT", "AZURE_STORAGE_BLOB_ENDPOINT"),
+            ("AZ_ACCOUNT", "AZURE_STORAGE_ACCOUNT"),
+            ("AZ_KEY", "AZURE_STORAGE_KEY"),
+        ] {
+            if let Ok(value) = std::env::var(format!("SYNCLINE_TEST_{theirs}")) {
+                command.env(name, value);
+            }
         }
         command
+    }
+
+    /// Runs a command to its end, with these variables set.
+    pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Done {
+        Done::of(self.command(args).envs(variables.iter().copied()).output().unwrap())
     }
 
     /// Runs a command to its end. Its output goes to pipes, so it must not contain an escape code.

@@ -24,10 +24,17 @@ STRATEGIES = [("flat", "flat"), ("round-robin", "round_robin"), ("binary", "bina
 WORLD_SIZE = 18
 
 
-def syncline(*arguments):
+def syncline(*arguments, **environment):
     """Runs our command line; returns its exit status and standard output."""
     command = [SYNCLINE, *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
     print(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}-> {done.returncode}", file=sys.stderr)
     return done.returncode, done.stdout
 
@@ -180,14 +187,20 @@ class BothShareABase(Case):
         self.assertEqual((status, files), (0, {"rank-0.bin": b"theirs, step 3"}))
 
 
-def main():
+def run(module, title):
+    """Runs a module's tests; returns the exit status."""
     # Output of the commands is kept back, and shown for a test that fails.
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    suite = unittest.defaultTestLoader.loadTestsFromModule(module)
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, buffer=True).run(suite)
     broken = len({test.id().split(" ")[0] for test, _ in result.failures + result.errors})
-    print(f"s3dlio {s3dlio.__version__}" if hasattr(s3dlio, "__version__") else "s3dlio")
+    print(title)
     print(f"{result.testsRun - broken} passed, {broken} failed")
     return 0 if broken == 0 and result.testsRun > 0 else 1
+
+
+def main():
+    title = f"s3dlio {s3dlio.__version__}" if hasattr(s3dlio, "__version__") else "s3dlio"
+    return run(sys.modules[__name__], title)
 
 
 if __name__ == "__main__":

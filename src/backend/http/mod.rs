@@ -1,16 +1,55 @@
 //! What the object stores' protocols share: requests and answers, the one HTTP agent, retries and
-//! throttling, and the cache of credentials.
+//! throttling, how credentials are asked for and cached, documents, ranged reads and listings.
 //!
 //! A protocol (`s3`, `azure`) makes [`Request`]s and reads [`Answer`]s. [`Transport`] carries one
 //! request and never repeats it; [`retry`] decides what is repeated.
 
+mod agent;
+#[cfg(test)]
+mod agent_fault_tests;
+#[cfg(test)]
+mod agent_tests;
+mod clock;
+mod credentials;
+mod date;
+pub(crate) mod document;
+mod encode;
+mod exchange;
+mod failure;
+#[cfg(test)]
+pub(crate) mod fake;
+mod flights;
+mod handover;
+mod incoming;
+mod line;
 mod retry;
+mod route;
+mod source;
+#[cfg(test)]
+pub(crate) mod test_server;
+mod walk;
 
 use std::fmt;
 
 use ::http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::time::Deadline;
+
+pub(crate) use agent::HttpAgent;
+pub(crate) use clock::ServerClock;
+pub(crate) use credentials::{Fetched, Refreshing};
+pub(crate) use date::{format_http_date, parse_http_date};
+pub(crate) use document::unreadable;
+pub(crate) use encode::{encode_path, encode_query, encode_text};
+pub(crate) use exchange::{
+    ANSWER_BYTES_MAX, OPERATION, Question, Route, file_error, not_understood, parse_time,
+    parse_uri, quote, read_text, secret_header, secrets_in,
+};
+pub(crate) use failure::{insert, one_line, refusal_text, retry_after, unanswered, uri_of};
+pub(crate) use flights::{Flight, Flights, ended};
+pub(crate) use retry::{Failure, Retrier, Verdict};
+pub(crate) use source::{Get, Got, RangedSource, Reads, tagged};
+pub(crate) use walk::{ListedObject, Lists, Page, PagedWalk, has_temporary_name, is_below};
 
 /// The body of a request: pieces of memory, sent one after the other, as often as is needed.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
-    ATTEMPTS_FIRST_CONTACT, PACE_FIRST, PACE_MAX, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX,
+    ATTEMPTS_FIRST_CONTACT, PACE_FIRST, PACE_MAX, RECONNECT_PAUSE_MAX, RETRY_PAUSE_FIRST,
+    RETRY_PAUSE_MAX,
 };
 use crate::sync::{AtomicBool, Mutex, Ordering, lock, sleep};
 use crate::time::Deadline;
@@ -96,7 +97,8 @@ impl Retrier {
                 }
                 Err(failure) => failure,
             };
-            if verdict != Verdict::Unreachable {
+            // What is terminal is seldom the server's word: absent keys, a certificate.
+            if !matches!(verdict, Verdict::Unreachable | Verdict::Terminal) {
                 self.reached.store(true, Ordering::Relaxed);
             }
             let draw = random_fraction();
@@ -114,23 +116,30 @@ impl Retrier {
 
     /// The pause before the next attempt; `None` if there is to be none. `draw` is random in `0..1`.
     fn pause_after(&self, verdict: Verdict, number: u32, draw: f64) -> Option<Duration> {
-        let attempts_max = match verdict {
+        let (attempts_max, pause_max) = match verdict {
             Verdict::Terminal => return None,
             Verdict::Corrected => return Some(Duration::ZERO),
             Verdict::Unreachable if !self.reached.load(Ordering::Relaxed) => {
-                self.attempts_max.min(ATTEMPTS_FIRST_CONTACT)
+                (self.attempts_max.min(ATTEMPTS_FIRST_CONTACT), RETRY_PAUSE_MAX)
             }
-            _ => self.attempts_max,
+            // A server that was there comes back, and a refused connection costs it nothing.
+            Verdict::Unreachable => (u32::MAX, RECONNECT_PAUSE_MAX),
+            _ => (self.attempts_max, RETRY_PAUSE_MAX),
         };
+        let named = match verdict {
+            Verdict::Throttled(named) => Some(named.unwrap_or_default()),
+            _ => None,
+        };
+        // Also after the last attempt: the other threads go on.
+        if let Some(at_least) = named {
+            lock(&self.pace).slow_down(Instant::now(), at_least);
+        }
         if number >= attempts_max {
             return None;
         }
         let doubled = RETRY_PAUSE_FIRST.saturating_mul(1 << (number - 1).min(16));
-        let pause = doubled.min(RETRY_PAUSE_MAX).mul_f64(draw);
-        let Verdict::Throttled(named) = verdict else { return Some(pause) };
-        let pause = pause + named.unwrap_or_default();
-        lock(&self.pace).slow_down(Instant::now(), named.unwrap_or_default());
-        Some(pause)
+        let pause = doubled.min(pause_max).mul_f64(draw);
+        Some(pause.saturating_add(named.unwrap_or_default()))
     }
 
     /// Waits for this request's turn, as long as the deadline allows.
@@ -226,13 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn a_server_never_reached_is_given_up_soon() {
-        let retrier = Retrier::new(6);
+    fn a_server_never_reached_is_given_up_soon_and_one_that_was_there_waited_for() {
+        let retrier = Retrier::new(4);
         let (count, _) = attempts_of(&retrier, Verdict::Unreachable, &soon());
         assert_eq!(count, ATTEMPTS_FIRST_CONTACT);
         retrier.run(&soon(), |_| Ok(())).unwrap();
-        let (count, _) = attempts_of(&retrier, Verdict::Unreachable, &soon());
-        assert_eq!(count, 6);
+        let started = Instant::now();
+        // Longer than the pauses between four attempts.
+        let deadline = Deadline::after(Duration::from_secs(2));
+        let (count, _) = attempts_of(&retrier, Verdict::Unreachable, &deadline);
+        assert!(count > 4 || started.elapsed() > Duration::from_millis(700), "{count}");
+        let bound = |number| retrier.pause_after(Verdict::Unreachable, number, 1.0);
+        assert_eq!(bound(1000), Some(RECONNECT_PAUSE_MAX));
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::limits::DURABLE_DIRECTORIES_MAX;
 use crate::sync::{Arc, Mutex, lock};
 use crate::time::Deadline;
 
+use crate::backend::temporary::check_temporary;
 use upload::PosixUpload;
-pub(crate) use upload::is_temporary_name;
 use walk::{DirectoryWalk, Select};
 
 /// How files are opened: the difference between `file://` and `direct://`.
@@ -197,6 +197,7 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
     }
 
     fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()> {
+        check_temporary(key)?;
         self.delete(&[key.to_owned()], deadline).map(drop)
     }
 }

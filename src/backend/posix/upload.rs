@@ -17,22 +17,15 @@ use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use super::extent::Extent;
 use super::writeback::start_writeback;
 use super::{Access, object_meta};
+use crate::backend::temporary::temporary_name;
 use crate::backend::{Alignment, IoMode, ObjectMeta, PartView, Receipt, Upload, UploadSpec};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{NAME_BYTES_MAX, WRITEBACK_BYTES_MIN};
+use crate::limits::WRITEBACK_BYTES_MIN;
 use crate::sync::{Mutex, lock, process_id};
 use crate::time::Deadline;
 
-/// The end of every temporary name. Not `.json`, so that no reader of manifests ever takes one.
-const TEMPORARY_SUFFIX: &str = ".syncline-tmp";
-
 /// How often a new temporary name is tried: a clash needs two equal 64-bit random numbers.
 const NAME_ATTEMPTS: u32 = 4;
-
-/// Whether a file of this name is an unfinished upload.
-pub(crate) fn is_temporary_name(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX)
-}
 
 /// An object being written.
 #[derive(Debug)]
@@ -177,7 +170,8 @@ impl Temporary {
             let error = Error::from_io("commit", e.into());
             match e {
                 Errno::ENOENT => error.with_remedy(
-                    "the temporary file was removed while it was written: clean up only what is                      older than the longest write",
+                    "the temporary file was removed while it was written: clean up only what is \
+                     older than the longest write",
                 ),
                 _ => error,
             }
@@ -236,30 +230,9 @@ impl Drop for Temporary {
     }
 }
 
-/// `.TARGET.NONCE.syncline-tmp`, with the target cut so that the name stays within NAME_MAX.
-fn temporary_name(target: &str) -> Result<String> {
-    let mut nonce = [0u8; 8];
-    rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| Error::from_io("create temporary file", e.into()))?;
-    let nonce = u64::from_ne_bytes(nonce);
-    let room = NAME_BYTES_MAX - 2 - 16 - TEMPORARY_SUFFIX.len();
-    let cut = target.floor_char_boundary(room);
-    Ok(format!(".{}.{nonce:016x}{TEMPORARY_SUFFIX}", &target[..cut]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn temporary_names_are_recognised_and_fit() {
-        for target in ["a", "rank-0.bin", &"x".repeat(255), &"\u{e9}".repeat(127)] {
-            let name = temporary_name(target).unwrap();
-            assert!(is_temporary_name(&name) && name.len() <= NAME_BYTES_MAX, "{name}");
-            assert!(!name.ends_with(".json"));
-        }
-        assert!(!is_temporary_name("rank-0.bin") && !is_temporary_name(".hidden"));
-    }
 
     fn temporary_in(directory: &std::path::Path, bytes: &[u8]) -> Temporary {
         let (temporary, file) = Temporary::create(File::open(directory).unwrap(), "t").unwrap();

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{at, is_temporary_name, object_meta};
+use super::{at, object_meta};
+use crate::backend::temporary::is_temporary_name;
 use crate::backend::{ObjectMeta, Walk};
 use crate::error::Result;
 use crate::limits::LIST_PAGE_OBJECTS;

@@ -193,6 +193,12 @@ fn place(uri: &str, size_bytes: u64) -> Result<(Place, String), Failure> {
         }
         return Ok((Place::Memory, format!("{}/bench", uri.trim_end_matches('/'))));
     }
+    if !matches!(scheme, "file" | "direct") {
+        return Err(Failure::Usage(format!(
+            "bench {uri}: only media of this machine have a ceiling to be measured against; give a \
+             directory, direct:// or mem://"
+        )));
+    }
     let scratch = Scratch::create(Path::new(path), "syncline-bench")?;
     let base = format!("{scheme}://{}", local_uri(scratch.path())?);
     Ok((Place::Directory(scratch), base))

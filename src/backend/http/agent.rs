@@ -1,0 +1,483 @@
+//! The one file that names the HTTP crate. Its settings are all made on purpose, its connections are
+//! [`Line`]s, and its errors are told in this crate's words.
+//!
+//! Names are looked up in the calling thread: a backend starts no thread, and the system's resolver has
+//! limits of its own. The engine waits for its threads no longer than a call's timeout.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs;
+use std::time::{Duration, Instant};
+
+use ::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use ::http::{HeaderValue, Method, Uri};
+use memmap2::{Advice, MmapMut};
+use ureq::config::Config;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, NextTimeout,
+    RustlsConnector, Transport as Wire, time,
+};
+use ureq::{Proxy, ProxyProtocol, SendBody};
+
+use crate::backend::http::handover::{BodySource, Lines};
+use crate::backend::http::incoming::Incoming;
+use crate::backend::http::line::{Input, Limits, Line, cause, failed};
+use crate::backend::http::route::{bypasses, place};
+use crate::backend::http::{Answer, Request, Sink, Stage, Transport, TransportError};
+use crate::config::HttpConfig;
+use crate::error::{Error, Result};
+use crate::limits::{
+    ANSWER_HEAD_BYTES_MAX, IDLE_CONNECTION_AGE_MAX, RECEIVE_STEP_BYTES, SEND_STEP_BYTES,
+};
+use crate::sync::Arc;
+
+/// What a request comes to.
+type Outcome<T> = Result<T, TransportError>;
+
+/// Idle connections of an agent for services that are asked now and then.
+const DIRECT_CONNECTIONS_IDLE_MAX: usize = 2;
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+
+/// Longest timeout that is kept; clocks overflow on longer ones.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Carries requests over HTTP/1.1, with and without TLS, and keeps connections for the next ones.
+pub(crate) struct HttpAgent {
+    /// Past any proxy.
+    straight: ureq::Agent,
+    /// By the proxy for https and for http, where there is one. Agents of their own: ureq keeps no
+    /// connection of a request whose proxy is not its agent's.
+    by_proxy: [Option<ureq::Agent>; 2],
+    lines: Arc<Lines>,
+    no_proxy: Vec<String>,
+    response_timeout: Duration,
+}
+
+impl HttpAgent {
+    /// An agent that keeps up to `connections_idle_max` connections.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the file of certificates or the proxy is not usable.
+    pub fn new(http: &HttpConfig, connections_idle_max: usize) -> Result<HttpAgent> {
+        let roots = http.ca_file.as_deref().map(read_certificates).transpose()?;
+        let tls = TlsConfig::builder().root_certs(roots.unwrap_or(RootCerts::WebPki)).build();
+        let lines = Arc::new(Lines::default());
+        let agent = |proxy| agent(http, connections_idle_max, &tls, &lines, proxy);
+        let by_proxy = |https| -> Result<Option<ureq::Agent>> {
+            let proxy = http.proxy_for(https).map(|url| parse_proxy(url.expose())).transpose()?;
+            Ok(proxy.map(|proxy| agent(Some(proxy))))
+        };
+        let no_proxy = http.no_proxy.as_deref().unwrap_or_default().split(',');
+        Ok(HttpAgent {
+            straight: agent(None),
+            by_proxy: [by_proxy(true)?, by_proxy(false)?],
+            no_proxy: no_proxy.map(|host| host.trim().to_ascii_lowercase()).collect(),
+            response_timeout: http.response_timeout,
+            lines,
+        })
+    }
+
+    /// An agent that goes past the proxy, for the metadata services of the machine itself.
+    ///
+    /// # Errors
+    /// As [`new`](HttpAgent::new).
+    pub fn direct(http: &HttpConfig) -> Result<HttpAgent> {
+        let http = HttpConfig { proxy: None, proxy_http: None, ..http.clone() };
+        HttpAgent::new(&http, DIRECT_CONNECTIONS_IDLE_MAX)
+    }
+
+    /// Connections made so far.
+    #[cfg(test)]
+    pub fn connections_opened(&self) -> u64 {
+        self.lines.opened()
+    }
+
+    /// Bytes of bodies that were copied before they were sent: all but those over plain TCP.
+    #[cfg(test)]
+    pub fn copied_bytes(&self) -> u64 {
+        self.lines.copied_bytes()
+    }
+
+    fn exchange(&self, request: &Request<'_>, sink: Sink<'_>) -> Outcome<Answer> {
+        let idle_timeout = Some(self.idle_timeout(request));
+        let limits = Limits { idle_timeout, until: request.deadline.instant() };
+        let mut source = BodySource::new(&self.lines, request.body, limits);
+        let response = match request.body.bytes() {
+            0 => self.run(request, SendBody::none()),
+            _ => self.run(request, SendBody::from_reader(&mut source)),
+        };
+        receive(response.map_err(|error| exchange_error(error, Stage::Send))?, request, sink)
+    }
+
+    fn run(
+        &self,
+        request: &Request<'_>,
+        body: SendBody<'_>,
+    ) -> Result<::http::Response<ureq::Body>, ureq::Error> {
+        let body_bytes = request.body.bytes();
+        let mut message = ::http::Request::new(body);
+        *message.method_mut() = request.method.clone();
+        *message.uri_mut() = request.uri.clone();
+        *message.headers_mut() = request.headers.clone();
+        let has_length =
+            body_bytes > 0 || [Method::PUT, Method::POST, Method::PATCH].contains(&request.method);
+        if has_length && !request.headers.contains_key(TRANSFER_ENCODING) {
+            message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
+        }
+        let remaining = request.deadline.instant().map(|_| request.deadline.remaining());
+        let idle = self.idle_timeout(request);
+        let config = self
+            .agent_for(&request.uri)
+            .configure_request(message)
+            .timeout_global(remaining.map(|remaining| remaining.min(TIMEOUT_MAX)))
+            .timeout_per_read(Some(idle))
+            .timeout_per_write(Some(idle));
+        self.agent_for(&request.uri).run(config.build())
+    }
+
+    fn agent_for(&self, uri: &::http::Uri) -> &ureq::Agent {
+        let [https, http] = &self.by_proxy;
+        let by_proxy = if uri.scheme_str() == Some("https") { https } else { http };
+        let straight = uri.host().is_some_and(|host| bypasses(&self.no_proxy, host));
+        by_proxy.as_ref().filter(|_| !straight).unwrap_or(&self.straight)
+    }
+
+    fn idle_timeout(&self, request: &Request<'_>) -> Duration {
+        request.idle_timeout.unwrap_or(self.response_timeout).min(TIMEOUT_MAX)
+    }
+}
+
+impl Transport for HttpAgent {
+    fn send(&self, request: &Request<'_>, sink: Sink<'_>) -> Outcome<Answer> {
+        let place = place(&request.uri);
+        if request.deadline.expired() {
+            let detail = format!("{place}: no time is left");
+            return Err(TransportError { stage: Stage::Connect, timed_out: true, detail });
+        }
+        self.exchange(request, sink).map_err(|mut error| {
+            // The others are named where they arise: a proxy's place may be meant.
+            if matches!(error.stage, Stage::Send | Stage::Receive | Stage::Request) {
+                error.detail = format!("{place}: {}", error.detail);
+            }
+            error
+        })
+    }
+}
+
+/// An agent of ours, by this proxy or past all. ureq's own choices are all set on purpose.
+fn agent(
+    http: &HttpConfig,
+    connections_idle_max: usize,
+    tls: &TlsConfig,
+    lines: &Arc<Lines>,
+    proxy: Option<Proxy>,
+) -> ureq::Agent {
+    let config = Config::builder()
+        .tls_config(tls.clone())
+        .proxy(proxy)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("syncline/", env!("CARGO_PKG_VERSION")))
+        .accept("")
+        .accept_encoding("identity")
+        .timeout_connect(Some(http.connect_timeout.min(TIMEOUT_MAX)))
+        .max_response_header_size(ANSWER_HEAD_BYTES_MAX)
+        .input_buffer_size(RECEIVE_STEP_BYTES)
+        .output_buffer_size(RECEIVE_STEP_BYTES)
+        .max_idle_connections(connections_idle_max)
+        .max_idle_connections_per_host(connections_idle_max)
+        .max_idle_age(IDLE_CONNECTION_AGE_MAX)
+        .build();
+    let chain = ().chain(ConnectProxyConnector::default()).chain(Wires { lines: lines.clone() });
+    let chain = Setup(chain.chain(RustlsConnector::default()));
+    ureq::Agent::with_parts(config, chain, Names)
+}
+
+fn parse_proxy(url: &str) -> Result<Proxy> {
+    let proxy = Proxy::new(url).ok();
+    let usable = |proxy: &Proxy| {
+        matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+            && !proxy.host().is_empty()
+    };
+    // The text is not shown: it may carry a password.
+    proxy.filter(usable).ok_or_else(|| {
+        Error::invalid("configure", "the proxy is not usable").with_remedy(
+            "use http://[user:password@]host:port, with other characters than letters and digits \
+             in user and password as %XX",
+        )
+    })
+}
+
+fn read_certificates(path: &std::path::Path) -> Result<RootCerts> {
+    let unusable = |what: String| {
+        Error::invalid("configure", format!("CA file {}: {what}", path.display()))
+            .with_remedy("name a PEM file with the certificates of the authorities to trust")
+    };
+    let pem = std::fs::read(path).map_err(|e| unusable(cause(&e)))?;
+    let mut certificates: Vec<Certificate<'static>> = Vec::new();
+    for item in parse_pem(&pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
+            Ok(_) => {}
+            Err(_) => return Err(unusable("is not PEM".to_owned())),
+        }
+    }
+    if certificates.is_empty() {
+        return Err(unusable("holds no certificate".to_owned()));
+    }
+    Ok(certificates.into())
+}
+
+fn receive(
+    response: ::http::Response<ureq::Body>,
+    request: &Request<'_>,
+    sink: Sink<'_>,
+) -> Outcome<Answer> {
+    let (head, body) = response.into_parts();
+    let declared_bytes = body.content_length();
+    let broken = |error| exchange_error(ureq::Error::from(error), Stage::Receive);
+    let incoming = Incoming::new(body.into_reader(), &broken, request.progress);
+    let (status, headers) = (head.status, head.headers);
+    incoming.take(
+        Answer { status, headers, body: Vec::new(), filled_bytes: 0 },
+        declared_bytes,
+        sink,
+    )
+}
+
+/// An error of sending and receiving. A time that is over is told as of the stage `reached`.
+fn exchange_error(error: ureq::Error, reached: Stage) -> TransportError {
+    use ureq::Error as E;
+    let (stage, timed_out, detail) = match error {
+        E::Io(e) => match e.downcast::<TransportError>() {
+            Ok(known) => return known,
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+                (Stage::Receive, false, "closed before the answer was complete".to_owned())
+            }
+            Err(e) => (Stage::Receive, false, cause(&e)),
+        },
+        E::Timeout(_) => (reached, true, "the request's time is over".to_owned()),
+        // The crate's own text has the URI in it.
+        E::BadUri(_) => (Stage::Request, false, "not a usable URI".to_owned()),
+        E::Http(e) => (Stage::Request, false, e.to_string()),
+        E::LargeResponseHeader(_, bytes_max) => {
+            (Stage::Receive, false, format!("the answer's head exceeds {bytes_max} bytes"))
+        }
+        // Nothing in our requests is against the protocol.
+        E::Protocol(e) => (Stage::Receive, false, format!("not an answer in HTTP: {e}")),
+        e => (Stage::Receive, false, e.to_string()),
+    };
+    TransportError { stage, timed_out, detail }
+}
+
+/// An error of making the connection to `uri`, which may be the proxy's.
+fn setup_error(error: ureq::Error, uri: &Uri) -> ureq::Error {
+    use ureq::Error as E;
+    let late = "no connection in the time allowed for it".to_owned();
+    let (stage, timed_out, detail) = match error {
+        E::Io(e) => match e.downcast::<TransportError>() {
+            Ok(known) => match known.stage {
+                Stage::Send | Stage::Receive if known.timed_out => (Stage::Connect, true, late),
+                Stage::Send | Stage::Receive => (Stage::Connect, false, known.detail),
+                _ => return failed(known.stage, known.timed_out, known.detail).into(),
+            },
+            Err(e) if e.kind() == ErrorKind::InvalidData => (Stage::Tls, false, e.to_string()),
+            Err(e) if e.kind() == ErrorKind::TimedOut => (Stage::Connect, true, late),
+            Err(e) => (Stage::Connect, false, cause(&e)),
+        },
+        E::Timeout(_) => (Stage::Connect, true, late),
+        E::Rustls(e) => (Stage::Tls, false, e.to_string()),
+        E::Tls(text) => (Stage::Tls, false, text.to_owned()),
+        e => (Stage::Connect, false, e.to_string()),
+    };
+    failed(stage, timed_out, format!("{}: {detail}", place(uri))).into()
+}
+
+/// Makes connections: by the chain in it, with the place in its errors.
+#[derive(Debug)]
+struct Setup<C>(C);
+
+impl<C: Connector> Connector for Setup<C> {
+    type Out = C::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<()>,
+    ) -> Result<Option<C::Out>, ureq::Error> {
+        let details = ConnectionDetails {
+            // Every request has timeouts of its own; but TLS is the agent's, and its settings,
+            // certificates and sessions are to be kept.
+            request_level: false,
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: details.config,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        self.0.connect(&details, chained).map_err(|error| setup_error(error, details.uri))
+    }
+}
+
+/// Looks names up.
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let place = place(uri);
+        let unknown =
+            |what: String| failed(Stage::Resolve, false, format!("{place}: {what}")).into();
+        let mut found = self.empty();
+        let addresses = place.to_socket_addrs().map_err(|e| unknown(e.to_string()))?;
+        addresses.take(ADDRESSES_MAX).for_each(|address| found.push(address));
+        if found.is_empty() {
+            Err(unknown("the name has no address".to_owned()))
+        } else {
+            Ok(found)
+        }
+    }
+}
+
+/// Opens plain connections, where the chain has none yet.
+#[derive(Debug)]
+struct Wires {
+    lines: Arc<Lines>,
+}
+
+impl<In: Wire> Connector<In> for Wires {
+    type Out = Either<In, PlainWire>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        if let Some(wire) = chained {
+            return Ok(Some(Either::A(wire)));
+        }
+        let started = match details.now {
+            time::Instant::Exact(now) => now,
+            _ => Instant::now(),
+        };
+        let until = limits(details.timeout, None, started).until;
+        let output = MmapMut::map_anon(SEND_STEP_BYTES)?;
+        // Advice only: a head touches one page, which must not become a huge one.
+        let _ = output.advise(Advice::NoHugePage);
+        let line = self.lines.open(&details.addrs, until, &output)?;
+        let buffers = WireBuffers { output, input: Input::default(), progress: false };
+        Ok(Some(Either::B(PlainWire { lines: self.lines.clone(), line, buffers })))
+    }
+}
+
+fn limits(timeout: NextTimeout, idle: Option<time::Duration>, now: Instant) -> Limits {
+    let exact = |duration: &time::Duration| !duration.is_not_happening();
+    let after = Some(timeout.after).filter(exact);
+    Limits {
+        idle_timeout: idle.filter(exact).map(|idle| *idle),
+        until: after.and_then(|after| now.checked_add(*after)),
+    }
+}
+
+/// A connection over TCP, as the agent sees it.
+#[derive(Debug)]
+struct PlainWire {
+    lines: Arc<Lines>,
+    line: Arc<Line>,
+    /// Announced as long as this lives.
+    buffers: WireBuffers,
+}
+
+impl Drop for PlainWire {
+    fn drop(&mut self) {
+        self.lines.close(&self.line);
+    }
+}
+
+impl Wire for PlainWire {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let limits = limits(timeout, timeout.per_write, Instant::now());
+        Ok(self.line.transmit(&self.buffers.output, amount, &limits)?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let limits = limits(timeout, timeout.per_read, Instant::now());
+        let came = self.line.receive(self.buffers.input_append_buf(), &limits)?;
+        self.buffers.input_appended(came);
+        Ok(came > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.line.is_fit()
+    }
+}
+
+/// The buffers of a plain connection. Their pages cost nothing until they are used, and those of the
+/// output are hardly used: a head is small, and bodies go past it.
+struct WireBuffers {
+    output: MmapMut,
+    input: Input,
+    /// Whether the last look at the input took some of it.
+    progress: bool,
+}
+
+impl Buffers for WireBuffers {
+    fn output(&mut self) -> &mut [u8] {
+        &mut self.output
+    }
+
+    fn input(&self) -> &[u8] {
+        self.input.bytes()
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.input.free()
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.input.filled(amount);
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.progress = amount > 0;
+        self.input.consume(amount);
+    }
+
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        (self.input.free(), &mut self.output)
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.progress && !self.input.bytes().is_empty()
+    }
+}
+
+impl fmt::Debug for WireBuffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WireBuffers").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HttpAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAgent").field("lines", &self.lines).finish_non_exhaustive()
+    }
+}

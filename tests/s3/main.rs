@@ -1,0 +1,21 @@
+//! `s3://` against servers that misbehave: what is written, what is told, and what is left behind.
+
+mod conditions;
+mod faults;
+mod listing;
+mod lost;
+mod orphans;
+mod pace;
+#[cfg(feature = "cli")]
+mod programs;
+mod proof;
+mod reads;
+mod redirects;
+mod rig;
+mod security;
+mod uploads;
+
+#[path = "../support/s3_model.rs"]
+mod s3_model;
+#[path = "../support/scripted.rs"]
+mod scripted;
