@@ -181,9 +181,9 @@ pub use config::{
 pub use encode::{Algorithm, BlockChecksums, Checksum, Hasher};
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    BufferedObjectWriter, ChecksumChoice, Compression, DirectIOWriter, FileSystemWriter,
-    ObjectList, ObjectStore, ObjectWriter, ReadReport, S3BufferedWriter, WriteOptions, open_store,
-    store_for_uri,
+    AzureBufferedWriter, BufferedObjectWriter, ChecksumChoice, Compression, DirectIOWriter,
+    FileSystemWriter, ObjectList, ObjectStore, ObjectWriter, ReadReport, S3BufferedWriter,
+    WriteOptions, open_store, store_for_uri,
 };
 pub use time::Timestamp;
 

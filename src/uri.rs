@@ -13,10 +13,12 @@ pub(crate) enum Scheme {
     Direct,
     Memory,
     S3,
+    Azure,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 4] = [Scheme::File, Scheme::Direct, Scheme::Memory, Scheme::S3];
+    const ALL: [Scheme; 5] =
+        [Scheme::File, Scheme::Direct, Scheme::Memory, Scheme::S3, Scheme::Azure];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -24,17 +26,18 @@ impl Scheme {
             Scheme::Direct => "direct",
             Scheme::Memory => "mem",
             Scheme::S3 => "s3",
+            Scheme::Azure => "az",
         }
     }
 
     /// Whether the part after `://` begins with the name of what holds the keys.
     fn has_authority(self) -> bool {
-        matches!(self, Scheme::Memory | Scheme::S3)
+        matches!(self, Scheme::Memory | Scheme::S3 | Scheme::Azure)
     }
 
     /// Whether keys are paths of a filesystem, where doubled slashes mean nothing.
     fn is_path(self) -> bool {
-        !matches!(self, Scheme::S3)
+        !matches!(self, Scheme::S3 | Scheme::Azure)
     }
 }
 
@@ -43,7 +46,7 @@ impl Scheme {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     pub scheme: Scheme,
-    /// The name of a `mem://` store, the bucket of an `s3://` one;
+    /// The name of a `mem://` store, the bucket of an `s3://` one, `account/container` of an `az://` one;
     /// empty for paths.
     pub authority: String,
     pub key: String,
@@ -76,10 +79,13 @@ impl Location {
         };
         let Some(scheme) = Scheme::ALL.into_iter().find(|scheme| scheme.name() == name) else {
             return Err(invalid(&format!("unknown scheme {name:?}")).with_remedy(
-                "use file:///path, direct:///path, mem://name/key, s3://bucket/key or a plain path",
+                "use file:///path, direct:///path, mem://name/key, s3://bucket/key, \
+                 az://account/container/key or a plain path",
             ));
         };
         let (authority, key) = match scheme {
+            Scheme::Azure => container_and_key(rest)
+                .map_err(|why| invalid(&why).with_remedy("write az://account/container/key"))?,
             _ if scheme.has_authority() => rest.split_once('/').unwrap_or((rest, "")),
             _ => match rest.strip_prefix('/') {
                 Some(key) => ("", key),
@@ -143,6 +149,26 @@ fn scheme_without_slashes(path: &str) -> Option<&str> {
 fn is_bucket(name: &str) -> bool {
     name.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c))
         && !name.bytes().all(|c| c == b'.')
+}
+
+/// Splits `account/container/key` into the first two and the last, which may be absent.
+fn container_and_key(rest: &str) -> Result<(&str, &str), String> {
+    let (account, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let (container, key) = below.split_once('/').unwrap_or((below, ""));
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    if account.is_empty() || !account.bytes().all(plain) {
+        return Err(format!("{account:?} is no name of an account"));
+    }
+    if container.is_empty() {
+        return Err(format!("the account {account} is named without a container"));
+    }
+    // `$root`, `$web` and `$logs` are the service's own.
+    let name = container.strip_prefix('$').unwrap_or(container);
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err(format!("{container:?} is no name of a container"));
+    }
+    let authority_bytes = account.len() + 1 + container.len();
+    Ok((&rest[..authority_bytes], key))
 }
 
 /// Refuses segments that climb; drops empty ones of paths. In a bucket they are part of the key.
@@ -209,6 +235,10 @@ mod tests {
         let odd = Location::parse("s3://my-bucket//a//b +%~/").unwrap();
         assert_eq!((odd.authority.as_str(), odd.key.as_str()), ("my-bucket", "/a//b +%~"));
         assert_eq!(Location::parse("s3://b").unwrap().key, "");
+        let blob = Location::parse("az://account/$web//a//b/").unwrap();
+        assert_eq!((blob.authority.as_str(), blob.key.as_str()), ("account/$web", "/a//b"));
+        assert_eq!(blob.to_string(), "az://account/$web//a//b");
+        assert_eq!(Location::parse("az://account/container").unwrap().key, "");
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
         let up = Location::parse("../x").unwrap();
         assert_eq!(format!("/{}", up.key), here.parent().unwrap().join("x").to_str().unwrap());
@@ -231,6 +261,16 @@ mod tests {
             "s3://b/../k",
             "s3://b//",
             "s3://b/run//",
+            "az://account/container//",
+            "az://account/container/run//",
+            "az://",
+            "az://account",
+            "az://account/",
+            "az://account//key",
+            "az:///container/key",
+            "az://acc.ount/container/key",
+            "az://account/con%tainer/key",
+            "az://account/container/../key",
             "s3://b/k/./l",
             "file:///a/../b",
             "mem://m/./k",

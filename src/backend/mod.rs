@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::time::Deadline;
 
+mod azure;
 mod direct;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -36,6 +37,7 @@ mod posix;
 mod s3;
 mod temporary;
 
+pub(crate) use azure::open_azure;
 pub(crate) use direct::open_direct;
 pub(crate) use file::open_file;
 pub(crate) use memory::MemoryBackend;

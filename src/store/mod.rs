@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::encode::{Algorithm, BlockChecksums};
 use crate::error::Result;
 
-pub use named::{BufferedObjectWriter, DirectIOWriter, FileSystemWriter, S3BufferedWriter};
+pub use named::{
+    AzureBufferedWriter, BufferedObjectWriter, DirectIOWriter, FileSystemWriter, S3BufferedWriter,
+};
 #[cfg(test)]
 pub(crate) use open::Store;
 pub use open::{open_store, store_for_uri};

@@ -128,6 +128,13 @@ server_writer! {
     S3BufferedWriter, "s3"
 }
 
+server_writer! {
+    /// Writes one block blob: the writer of `az://account/container/key`. What fits one part is one Put
+    /// Blob, what does not is blocks and a Put Block List; neither is visible before
+    /// [`finalize`](AzureBufferedWriter::finalize).
+    AzureBufferedWriter, "az"
+}
+
 fn open_server(
     scheme: &str,
     uri: &str,

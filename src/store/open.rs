@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::{ChecksumChoice, ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions};
 use crate::backend::{
-    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_direct, open_file, open_s3,
+    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_azure, open_direct,
+    open_file, open_s3,
 };
 use crate::buffer::AlignedVec;
 use crate::config::{Config, Server};
@@ -93,6 +94,10 @@ impl Store {
                 let config = config.with_parts_of_at_least(S3_PART_BYTES_MIN)?;
                 let backend = open_s3(&location.authority, &config)?;
                 (config, backend)
+            }
+            Scheme::Azure => {
+                config.check_servers(Server::Azure)?;
+                (config.clone(), open_azure(&location.authority, config)?)
             }
         };
         Ok(Store::with_backend(location, &config, backend))

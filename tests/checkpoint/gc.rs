@@ -140,3 +140,28 @@ fn a_save_in_progress_stays_whole() {
     assert!(f.keys().is_empty());
     assert!(!directory.join(temporary).exists());
 }
+
+/// Azure alone removes blocks that were never committed: they are told and stay.
+#[test]
+fn blocks_that_expire_by_themselves_are_told() {
+    let f = fixture(Medium::Az);
+    f.save_at(1, "x", &[b"zero"]);
+    let layout = f.checkpoints.layout(2, ts("x"));
+    let (mut writer, _) = f.checkpoints.writer(1, 0).unwrap().get_shard_writer(&layout).unwrap();
+    // Returns when the blocks are there.
+    writer.write_borrowed(&state(1, 3 * f.block())).unwrap();
+    drop(writer);
+    f.put("shards/ckpt-2-x/rank-1.bin", b"of the same save");
+    for delete in [false, true] {
+        let report = f.checkpoints.gc(Duration::ZERO, delete).unwrap();
+        let [shard, blocks] = &report.garbage[..] else { panic!("{report:?}") };
+        let (shard, blocks) =
+            if shard.kind == GarbageKind::Shard { (shard, blocks) } else { (blocks, shard) };
+        assert_eq!((shard.removed, blocks.removed), (delete, false), "{report:?}");
+        assert_eq!(blocks.kind, GarbageKind::Temporary);
+        assert!(blocks.size_bytes > 0 && blocks.uri.contains("ckpt-2-x/rank-0.bin"), "{blocks:?}");
+        assert_eq!(report.notes.len(), usize::from(delete), "{report:?}");
+        assert!(report.notes.iter().all(|note| note.contains("expire")), "{report:?}");
+    }
+    assert_eq!(f.checkpoints.gc(Duration::ZERO, true).unwrap().garbage.len(), 1);
+}

@@ -33,6 +33,7 @@ macro_rules! on_all_media {
         mod mem { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::Mem)); })* }
         mod file { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::File)); })* }
         mod direct { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::Direct)); })* }
+        mod az { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::Az)); })* }
         mod s3 { $(#[test] fn $test() { super::$test(crate::support::fixture(crate::support::Medium::S3)); })* }
     };
 }

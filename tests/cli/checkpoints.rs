@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::run::{Place, bytes};
-use crate::test_servers::s3_base;
+use crate::test_servers::{az_base, s3_base};
 
 /// Saves two files under `base` as `step`; their content depends on the step.
 pub fn save_step(place: &Place, base: &str, step: u64) {
@@ -26,9 +26,10 @@ pub fn assert_restored(place: &Place, dir: &str, step: u64) {
 fn a_checkpoint_goes_round_by_every_strategy_and_medium() {
     let place = Place::new();
     for (index, strategy) in ["flat", "round-robin", "binary"].into_iter().enumerate() {
-        for (scheme, step) in [("file", 10), ("direct", 20), ("s3", 30)] {
+        for (scheme, step) in [("file", 10), ("direct", 20), ("s3", 30), ("az", 40)] {
             let base = match scheme {
                 "s3" => s3_base(),
+                "az" => az_base(),
                 _ => format!("{scheme}://{}", place.text(&format!("base-{strategy}"))),
             };
             place.write("in/a", &bytes(200_000, step));

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use crate::run::Place;
-use crate::test_servers::s3_base;
+use crate::test_servers::{az_base, s3_base};
 
 fn bytes(count: usize) -> Vec<u8> {
     (0..count as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
@@ -13,6 +13,11 @@ fn bytes(count: usize) -> Vec<u8> {
 #[test]
 fn objects_go_to_s3_and_back() {
     objects_go_there_and_back(s3_base());
+}
+
+#[test]
+fn objects_go_to_azure_and_back() {
+    objects_go_there_and_back(az_base());
 }
 
 fn objects_go_there_and_back(base: String) {
@@ -82,6 +87,28 @@ fn an_s3_server_that_cannot_be_used_is_one_clear_message() {
     );
 }
 
+#[test]
+fn an_azure_server_that_cannot_be_used_is_one_clear_message() {
+    let base = az_base();
+    let object = format!("{base}/object");
+    let account = base["az://".len()..].split('/').next().unwrap();
+    let nowhere = format!("az://{account}/there-is-no-such-container/object");
+    one_clear_message(
+        &base,
+        &[
+            (&[("AZURE_STORAGE_KEY", "bm90LXRoZS1zZWNyZXQ=")], &object, "403", "check the"),
+            (
+                &[("AZURE_STORAGE_BLOB_ENDPOINT", "http://127.0.0.1:1/tests")],
+                &object,
+                "connection refused",
+                "check the endpoint",
+            ),
+            (&[("AWS_CA_BUNDLE", "/nonexistent.pem")], &object, "/nonexistent.pem", ""),
+            (&[], &nowhere, "ContainerNotFound", "create the container"),
+        ],
+    );
+}
+
 fn one_clear_message(base: &str, cases: &[Case<'_>]) {
     let place = Place::new();
     place.write("data", &bytes(1000));
@@ -141,7 +168,10 @@ fn what_is_no_server_stores_nothing() {
     let place = Place::new();
     place.write("small", &bytes(1000));
     place.write("large", &bytes(20_000_003));
-    for (variable, url, base) in [("AWS_ENDPOINT_URL", origin, s3_base())] {
+    for (variable, url, base) in [
+        ("AWS_ENDPOINT_URL", origin.clone(), s3_base()),
+        ("AZURE_STORAGE_BLOB_ENDPOINT", format!("{origin}/tests"), az_base()),
+    ] {
         for file in ["small", "large"] {
             let uri = format!("{base}/{file}");
             let done = place.run_with(&[(variable, &url)], &["put", file, &uri]);

@@ -127,6 +127,7 @@ macro_rules! over_every_backend {
         $crate::over_every_backend! { @ direct, $($test),* }
         $crate::over_every_backend! { @ direct_tmpfs, $($test),* }
         $crate::over_every_backend! { @ s3, $($test),* }
+        $crate::over_every_backend! { @ az, $($test),* }
     };
     (@ $scheme:ident, $($test:ident),*) => {
         mod $scheme {
