@@ -323,13 +323,13 @@ fn a_terminal_gets_a_progress_bar_unless_it_is_unwanted() {
     };
     let on_terminal = |extra: &str| on_terminal_line(&format!("put large objects/large {extra}"));
     let with_bar = on_terminal("");
-    assert!(with_bar.contains("MiB/s") && with_bar.contains("64.00 MiB"), "{with_bar:?}");
+    assert!(with_bar.contains("iB/s") && with_bar.contains("64.00 MiB"), "{with_bar:?}");
     // What is written to the terminal itself must not be drawn over.
     place.write("text", b"one line\nand no end");
     let shown = on_terminal_line("cat text");
     assert!(shown.contains("and no end") && !shown.contains('\x1b'), "{shown:?}");
     let without = on_terminal("--no-progress");
-    assert!(!without.contains("MiB/s") && !without.contains('\x1b'), "{without:?}");
+    assert!(!without.contains("iB/s") && !without.contains('\x1b'), "{without:?}");
 }
 
 /// Advice to remove more must not be the answer to a removal that the system refuses.
