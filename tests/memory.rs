@@ -35,6 +35,14 @@ static COUNTING: Counting = Counting;
 const PART: usize = 1 << 20;
 const PARTS: usize = 300;
 
+/// How often a way in is tried until a pass allocates no more than it may.
+const PASSES_MAX: usize = 5;
+
+/// Allocations that half of the parts may make. `write_borrowed` makes one loan for each call.
+fn allowed(way: &str) -> u64 {
+    if way == "write_borrowed" { (PARTS / 2) as u64 } else { 0 }
+}
+
 /// Peak resident memory of this process in bytes, from /proc/self/status.
 fn peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -79,20 +87,32 @@ fn memory_is_bounded_and_parts_allocate_nothing() {
         let before = peak_bytes();
         let mut counts = Vec::new();
         for way in ["write_chunk", "write_owned", "reserve", "write_borrowed"] {
-            let mut writer = place.store.get_writer_with(&uri, options.clone()).unwrap();
-            let allocations = allocations_of(&mut *writer, |writer| match way {
-                "write_chunk" => writer.write_chunk(&data).unwrap(),
-                "write_owned" => writer.write_owned(owned.clone()).unwrap(),
-                "reserve" => {
-                    let room = writer.reserve().unwrap();
-                    room[0] = 1;
-                    let bytes = room.len();
-                    writer.commit(bytes).unwrap();
+            let pass = || {
+                let mut writer = place.store.get_writer_with(&uri, options.clone()).unwrap();
+                let allocations = allocations_of(&mut *writer, |writer| match way {
+                    "write_chunk" => writer.write_chunk(&data).unwrap(),
+                    "write_owned" => writer.write_owned(owned.clone()).unwrap(),
+                    "reserve" => {
+                        let room = writer.reserve().unwrap();
+                        room[0] = 1;
+                        let bytes = room.len();
+                        writer.commit(bytes).unwrap();
+                    }
+                    _ => writer.write_borrowed(&data).unwrap(),
+                });
+                writer.finalize().unwrap();
+                allocations
+            };
+            // A thread that waits for the first time makes itself a place in the line, whenever that is.
+            // What a part allocates it allocates in every pass.
+            let mut least = u64::MAX;
+            for _ in 0..PASSES_MAX {
+                least = least.min(pass());
+                if least <= allowed(way) {
+                    break;
                 }
-                _ => writer.write_borrowed(&data).unwrap(),
-            });
-            writer.finalize().unwrap();
-            counts.push((way, allocations));
+            }
+            counts.push((way, least));
         }
         let blocks = place.store.block_checksums(&uri, PART as u64).unwrap();
         assert_eq!(blocks.size_bytes(), (PARTS * PART) as u64);
@@ -101,13 +121,8 @@ fn memory_is_bounded_and_parts_allocate_nothing() {
         let beside = 4 << 20;
         assert!(grown <= bound + beside, "{scheme}: {grown} bytes of a bound of {bound}");
         for (way, allocations) in counts {
-            // `write_borrowed` makes one loan for each call, whatever its parts. A thread that has to wait
-            // for the first time makes itself a place in the line, once and not for each part.
-            let first_waits = 4;
-            let loans = if way == "write_borrowed" { (PARTS / 2) as u64 } else { 0 };
-            let allowed = loans + first_waits;
             assert!(
-                allocations <= allowed,
+                allocations <= allowed(way),
                 "{scheme} {way}: {allocations} allocations in {} parts",
                 PARTS / 2
             );

@@ -15,6 +15,8 @@ mod rig;
 mod security;
 mod uploads;
 
+#[path = "../support/data.rs"]
+mod data;
 #[path = "../support/s3_model.rs"]
 mod s3_model;
 #[path = "../support/scripted.rs"]

@@ -10,6 +10,7 @@ use syncline::{
     WriteOptions, open_store,
 };
 
+pub use crate::data::noise;
 use crate::s3_model::{Fault, Operation, S3Model, key_of};
 use crate::scripted::Request;
 
@@ -199,18 +200,4 @@ pub fn assert_says(error: &Error, needles: &[&str]) {
     for needle in needles {
         assert!(text.contains(needle), "no {needle:?} in {text}");
     }
-}
-
-/// `len` bytes without a period.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
 }

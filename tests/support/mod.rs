@@ -6,7 +6,10 @@ use std::sync::Arc;
 use syncline::{AlignedVec, Config, ConfigBuilder, ObjectMeta, ObjectStore, Result, open_store};
 use tempfile::TempDir;
 
+pub mod data;
 pub mod servers;
+
+pub use data::noise;
 
 /// A store over some medium, and a base URI below which the test may do what it likes.
 pub struct Place {
@@ -98,20 +101,6 @@ pub fn small() -> ConfigBuilder {
 
 /// The part size of [`small`].
 pub const PART: usize = 64 * 1024;
-
-/// `len` bytes without a period that parts or blocks could hide.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
 
 /// The same in page-aligned memory.
 pub fn aligned_noise(len: usize, seed: u64) -> AlignedVec {
