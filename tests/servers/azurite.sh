@@ -10,6 +10,7 @@
 # several checkouts can run theirs side by side. It listens on 127.0.0.1 alone. The status is 0 only once the
 # container is there.
 set -euo pipefail
+script=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # The first that verifies x-ms-content-crc64; it wants Node.js 22.
@@ -21,58 +22,7 @@ servers=${CARGO_TARGET_DIR:-$PWD/target}/servers
 venv=$servers/venv-node
 npm=$servers/azurite
 run=$servers/run/azurite
-
-ready_timeout_s=60
-
-main() {
-    (($# == 1)) || usage
-    case $1 in
-        start) start ;;
-        stop) locked stop ;;
-        status) running && cat "$run/exports" ;;
-        *) usage ;;
-    esac
-}
-
-usage() {
-    sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
-    exit 2
-}
-
-start() {
-    locked start_locked >&2
-    cat "$run/exports"
-}
-
-# One start or stop at a time in a checkout.
-locked() {
-    mkdir -p "$servers"
-    (
-        flock 9
-        "$@"
-    ) 9>"$servers/lock-azurite"
-}
-
-start_locked() {
-    if running; then
-        return 0
-    fi
-    install
-    local attempt
-    # Another program may take the port between the choice and its use.
-    for attempt in 1 2 3; do
-        stop
-        launch
-        if await_ready; then
-            return 0
-        fi
-        echo "azurite.sh: attempt $attempt failed; the log ends with:"
-        tail -n 20 "$run/log" | sed 's/^/   | /'
-        died || break
-    done
-    stop
-    return 1
-}
+source tests/servers/process.sh
 
 # The wheel brings npm along, which is a program for its own node.
 install() {
@@ -101,7 +51,7 @@ node_folder() {
 launch() {
     local key port
     key=$("$venv/bin/python" -c 'import base64, secrets; print(base64.b64encode(secrets.token_bytes(64)).decode())')
-    port=$(free_port)
+    port=$(free_ports 1)
     mkdir -p "$run"
     cat >"$run/exports.new" <<EXPORTS
 export SYNCLINE_TEST_AZ_ENDPOINT=http://127.0.0.1:$port/$account
@@ -120,27 +70,9 @@ EXPORTS
     disown
 }
 
-# A port below those that the kernel gives to outgoing connections.
-free_port() {
-    "$venv/bin/python" - <<'PYTHON'
-import random, socket
-
-while True:
-    listener = socket.socket()
-    try:
-        listener.bind(("127.0.0.1", random.randrange(12000, 32000)))
-        break
-    except OSError:
-        listener.close()
-print(listener.getsockname()[1])
-PYTHON
-}
-
-# Until the container is made. Then the exports become visible.
-await_ready() {
-    local end=$((SECONDS + ready_timeout_s))
-    while ((SECONDS < end)) && ! died; do
-        if (source "$run/exports.new" && "$venv/bin/python" - <<'PYTHON'); then
+# Whether the container is made.
+ready() {
+    (source "$run/exports.new" && "$venv/bin/python" - <<'PYTHON')
 import base64, email.utils, hashlib, hmac, http.client, os, sys, urllib.parse
 
 endpoint, account, key, container = (
@@ -160,41 +92,9 @@ except (OSError, http.client.HTTPException):
     ready = False
 sys.exit(not ready)
 PYTHON
-            mv "$run/exports.new" "$run/exports"
-            return 0
-        fi
-        sleep 0.2
-    done
-    return 1
 }
 
-# The process and when it started: a number alone may be another's by now.
-identity() {
-    local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    read -ra stat <<<"${stat##*) }"
-    echo "$1 ${stat[19]}"
-}
-
-died() {
-    local pid
-    read -r pid _ <"$run/process" || return 0
-    [[ $(identity "$pid") != "$(cat "$run/process")" ]]
-}
-
-running() {
-    [[ -s $run/exports ]] && ! died
-}
-
-stop() {
-    if [[ -s $run/process ]] && ! died; then
-        local pid
-        read -r pid _ <"$run/process"
-        # Nothing of it is kept.
-        kill -KILL "$pid"
-        while ! died; do sleep 0.05; done
-    fi
-    rm -rf "$run"
-}
+# Nothing.
+sweep() { :; }
 
 main "$@"

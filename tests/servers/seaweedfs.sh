@@ -8,6 +8,7 @@
 # Everything lies below target/servers. Ports are chosen at each start, so that several checkouts can
 # run theirs side by side. It listens on 127.0.0.1 alone. The status is 0 only once an upload can succeed.
 set -euo pipefail
+script=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 version=4.48
@@ -15,61 +16,11 @@ bucket=syncline
 servers=${CARGO_TARGET_DIR:-$PWD/target}/servers
 venv=$servers/venv
 run=$servers/run/seaweedfs
+source tests/servers/process.sh
 
 # Volumes of 256 MiB, at most 64 of them: 16 GiB, written only as far as tests fill them.
 volume_mb=256
 volumes_max=64
-ready_timeout_s=60
-
-main() {
-    (($# == 1)) || usage
-    case $1 in
-        start) start ;;
-        stop) locked stop ;;
-        status) running && cat "$run/exports" ;;
-        *) usage ;;
-    esac
-}
-
-usage() {
-    sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
-    exit 2
-}
-
-start() {
-    locked start_locked >&2
-    cat "$run/exports"
-}
-
-# One start or stop at a time in a checkout.
-locked() {
-    mkdir -p "$servers"
-    (
-        flock 9
-        "$@"
-    ) 9>"$servers/lock"
-}
-
-start_locked() {
-    if running; then
-        return 0
-    fi
-    install
-    local attempt
-    # Another program may take a port between the choice and its use.
-    for attempt in 1 2 3; do
-        stop
-        launch
-        if await_ready; then
-            return 0
-        fi
-        echo "seaweedfs.sh: attempt $attempt failed; the log ends with:"
-        tail -n 20 "$run/log" | sed 's/^/   | /'
-        died || break
-    done
-    stop
-    return 1
-}
 
 install() {
     if [[ -x $venv/bin/weed && $(cat "$venv/.version" 2>/dev/null) == "$version" ]]; then
@@ -112,30 +63,12 @@ EXPORTS
     disown
 }
 
-# Ports below those that the kernel gives to outgoing connections.
-free_ports() {
-    "$venv/bin/python" - "$1" <<'PYTHON'
-import random, socket, sys
-
-held = []
-while len(held) < int(sys.argv[1]):
-    listener = socket.socket()
-    try:
-        listener.bind(("127.0.0.1", random.randrange(12000, 32000)))
-        held.append(listener)
-    except OSError:
-        listener.close()
-print(*(listener.getsockname()[1] for listener in held))
-PYTHON
-}
-
-# Until the bucket is made: that needs the master, the filer, and the S3 port to be up, and a volume to
-# be there for data. Then the exports become visible.
-await_ready() {
-    local ports end=$((SECONDS + ready_timeout_s))
+# Whether the bucket is made: that needs the master, the filer, and the S3 port to be up, and a volume to
+# be there for data.
+ready() {
+    local ports
     mapfile -t ports <"$run/ports"
-    while ((SECONDS < end)) && ! died; do
-        if "$venv/bin/python" - "${ports[@]}" "$bucket" <<'PYTHON'; then
+    "$venv/bin/python" - "${ports[@]}" "$bucket" <<'PYTHON'
 import http.client, sys
 
 s3, _, master, _, _, _, filer, _ = map(int, sys.argv[1:9])
@@ -158,45 +91,13 @@ except (OSError, http.client.HTTPException):
     ready = False
 sys.exit(not ready)
 PYTHON
-            mv "$run/exports.new" "$run/exports"
-            return 0
-        fi
-        sleep 0.2
-    done
-    return 1
 }
 
-# The process and when it started: a number alone may be another's by now.
-identity() {
-    local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    read -ra stat <<<"${stat##*) }"
-    echo "$1 ${stat[19]}"
-}
-
-died() {
-    local pid
-    read -r pid _ <"$run/process" || return 0
-    [[ $(identity "$pid") != "$(cat "$run/process")" ]]
-}
-
-running() {
-    [[ -s $run/exports ]] && ! died
-}
-
-stop() {
-    if [[ -s $run/process ]] && ! died; then
-        local pid
-        read -r pid _ <"$run/process"
-        # Its own way to the end takes many seconds, and nothing of it is kept.
-        kill -KILL "$pid"
-        while ! died; do sleep 0.05; done
-    fi
-    if [[ -s $run/ports ]]; then
-        local port
-        while read -r port; do rm -f /tmp/seaweedfs-*-"$port".sock; done <"$run/ports"
-    fi
-    rm -rf "$run"
+# Its sockets.
+sweep() {
+    [[ -s $run/ports ]] || return 0
+    local port
+    while read -r port; do rm -f /tmp/seaweedfs-*-"$port".sock; done <"$run/ports"
 }
 
 main "$@"
