@@ -46,8 +46,8 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Longest time a connection may stand still before the request is tried again, unless configured.
 pub const RESPONSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// How often a request is tried, unless configured: with full jitter and the pauses below about half a
-/// minute, which outlasts a server's restart.
+/// How often a request is tried, unless configured: with full jitter and the pauses below some twenty
+/// seconds, by chance also half of that or twice as much.
 pub const ATTEMPTS_DEFAULT: u32 = 10;
 
 /// How often a server is tried that this store has never reached: a wrong address is told soon.
