@@ -70,7 +70,7 @@ pub(crate) fn parse_uncommitted(answer: &[u8]) -> Result<Uncommitted, Unreadable
     let mut uncommitted = Uncommitted::default();
     for block in list.uncommitted.unwrap_or_default().blocks {
         uncommitted.blocks += 1;
-        uncommitted.bytes += number::<u64>(&block.size, "size")?;
+        uncommitted.bytes = uncommitted.bytes.saturating_add(number(&block.size, "size")?);
     }
     Ok(uncommitted)
 }

@@ -95,6 +95,8 @@ fn blocks_that_are_not_committed_are_counted() {
         assert_eq!(parse_uncommitted(none.as_bytes()).unwrap(), Uncommitted::default());
     }
     assert!(parse_uncommitted(list.replace('7', "x").as_bytes()).is_err());
+    let forged = list.replace('7', &u64::MAX.to_string());
+    assert_eq!(parse_uncommitted(forged.as_bytes()).unwrap().bytes, u64::MAX);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn size_of(client: &Client, key: &str, id: &str, deadline: &Deadline) -> Result<
             Err(error) => return Err(error),
         };
         let page = xml::parse_parts(&answer.body).map_err(|e| unreadable("find orphans", e))?;
-        bytes += page.items.iter().map(|part| part.size_bytes).sum::<u64>();
+        bytes = page.items.iter().fold(bytes, |sum: u64, part| sum.saturating_add(part.size_bytes));
         let next = page.next.map(|number| number.to_string());
         if next.is_none() || next == marker {
             return Ok(bytes);

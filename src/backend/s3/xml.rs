@@ -126,7 +126,7 @@ pub(crate) fn parse_listing(answer: &[u8]) -> Result<Listing, Unreadable> {
     let decoded = |text: String| decode(text, listing.encoding_type.as_deref());
     let object = |object: Contents| {
         Ok(ListedObject {
-            key: decoded(object.key)?,
+            key: named(decoded(object.key)?)?,
             size_bytes: number(&object.size, "size")?,
             etag: object.etag,
             modified: object.last_modified.and_then(|time| moment(&time)),
@@ -145,7 +145,7 @@ pub(crate) fn parse_uploads(answer: &[u8]) -> Result<Page<ListedUpload, UploadMa
     let decoded = |text: String| decode(text, uploads.encoding_type.as_deref());
     let upload = |upload: UploadElement| {
         Ok(ListedUpload {
-            key: decoded(upload.key)?,
+            key: named(decoded(upload.key)?)?,
             upload_id: upload.upload_id,
             initiated: upload.initiated.and_then(|time| moment(&time)),
         })
@@ -312,6 +312,14 @@ fn next(truncated: &str, marker: Option<String>) -> Result<Option<String>, Unrea
             Unreadable::new("the list in the answer goes on, but does not say where")
         }),
         _ => Err(Unreadable::new("the answer does not say whether the list goes on")),
+    }
+}
+
+/// A key that names an object. A request for none would be one for the bucket.
+fn named(key: String) -> Result<String, Unreadable> {
+    match key.is_empty() {
+        true => Err(Unreadable::new("a key in the answer is empty")),
+        false => Ok(key),
     }
 }
 

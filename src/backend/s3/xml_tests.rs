@@ -69,6 +69,7 @@ fn what_a_listing_needs_is_demanded() {
         "<IsTruncated>true</IsTruncated>",
         "<IsTruncated>true</IsTruncated><NextContinuationToken/>",
         &format!("{ends}<Contents><Key>a</Key></Contents>"),
+        &format!("{ends}<Contents><Key/><Size>1</Size></Contents>"),
         &format!("{ends}<Contents><Size>1</Size></Contents>"),
         &format!("{ends}<Contents><Key>a</Key><Size>-1</Size></Contents>"),
         &format!("{ends}<Contents><Key>a</Key><Size>1</Size>"),
@@ -127,6 +128,9 @@ fn uploads_and_parts_are_read_page_by_page() {
     let page = parse_parts(xml.as_bytes()).unwrap();
     let part = ListedPart { number: 7, size_bytes: 5_242_880, etag: Some("\"e\"".to_owned()) };
     assert_eq!((page.items, page.next), (vec![part], Some(7)));
+    let unnamed = "<Upload><Key/><UploadId>u</UploadId></Upload><IsTruncated>false</IsTruncated>";
+    let unnamed = format!("<ListMultipartUploadsResult>{unnamed}</ListMultipartUploadsResult>");
+    assert!(parse_uploads(unnamed.as_bytes()).is_err());
     let last = xml.replace(">true<", ">false<");
     assert_eq!(parse_parts(last.as_bytes()).unwrap().next, None);
 }
