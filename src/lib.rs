@@ -63,6 +63,7 @@
 //!     uri          names                      store/  what users see; opens a backend by scheme
 //! L4  checkpoint/  layout, manifest, save, restore, verify, catalog, gc
 //! L5  cli/         the command `syncline` (feature `cli`), on the public API alone
+//!     fuzzing      what must hold of any input (`fuzz/`); compiled for fuzzing and for tests
 //! ```
 //!
 //! # Invariants
@@ -163,6 +164,9 @@ mod config;
 mod encode;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod reader;
 mod store;

@@ -31,6 +31,8 @@ mod direct;
 #[cfg(test)]
 pub(crate) mod fault;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 mod memory;
 mod posix;

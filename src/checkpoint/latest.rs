@@ -72,13 +72,7 @@ pub(super) fn publish(base: &Base, known: Option<&CheckpointInfo>) -> Result<()>
     if matches!(read(base), Ok(Some(hint)) if hint == newest) {
         return Ok(());
     }
-    let text = serde_json::to_vec_pretty(&Latest {
-        global_step: newest.step,
-        ts: newest.timestamp.to_string(),
-        manifest_key: newest.manifest_key,
-    });
-    let text = text.expect("a struct of texts and numbers always serialises");
-    base.store.put(&base.uri(LATEST_KEY), &text).map(drop)
+    base.store.put(&base.uri(LATEST_KEY), &to_json(&newest)).map(drop)
 }
 
 /// As [`publish`], but a failure is only logged: the checkpoints stand without the hint.
@@ -94,15 +88,31 @@ fn read(base: &Base) -> Result<Option<CheckpointInfo>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    let corrupt = |why: String| {
-        Error::new(ErrorKind::Corrupt, "read latest", why).with_uri(base.uri(LATEST_KEY))
+    from_json(&text).map(Some).map_err(|error| error.with_uri(base.uri(LATEST_KEY)))
+}
+
+/// The text of the hint.
+pub(super) fn to_json(newest: &CheckpointInfo) -> Vec<u8> {
+    let latest = Latest {
+        manifest_key: newest.manifest_key.clone(),
+        global_step: newest.step,
+        ts: newest.timestamp.to_string(),
     };
-    let latest: Latest = serde_json::from_slice(&text).map_err(|e| corrupt(e.to_string()))?;
+    serde_json::to_vec_pretty(&latest).expect("a struct of texts and numbers always serialises")
+}
+
+/// Reads the hint's text.
+///
+/// # Errors
+/// `Corrupt` if it is none, or contradicts itself.
+pub(super) fn from_json(text: &[u8]) -> Result<CheckpointInfo> {
+    let corrupt = |why: String| Error::new(ErrorKind::Corrupt, "read latest", why);
+    let latest: Latest = serde_json::from_slice(text).map_err(|e| corrupt(e.to_string()))?;
     match Named::parse(&latest.manifest_key) {
         Some(Named::Manifest { step, ts })
             if step == latest.global_step && ts.as_str() == latest.ts =>
         {
-            Ok(Some(CheckpointInfo::new(step, ts)))
+            Ok(CheckpointInfo::new(step, ts))
         }
         _ => Err(corrupt("it contradicts itself".to_owned())),
     }

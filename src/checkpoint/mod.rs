@@ -42,6 +42,8 @@
 mod base;
 mod catalog;
 mod commit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gc;
 mod latest;
 mod layout;

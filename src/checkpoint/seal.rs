@@ -31,9 +31,14 @@ pub(super) fn seal(document: &impl Serialize, name: &str) -> Vec<u8> {
     assert!(text.ends_with(b"\n}") && text.len() > 3, "a JSON object with a field");
     text.truncate(text.len() - 2);
     text.extend_from_slice(b",\n  ");
-    let checksum = Algorithm::Crc32c.checksum(&text);
-    text.extend_from_slice(format!("\"{name}\": \"{checksum}\"\n}}").as_bytes());
+    close(&mut text, name);
     text
+}
+
+/// Appends the seal of what is there.
+pub(super) fn close(text: &mut Vec<u8>, name: &str) {
+    let checksum = Algorithm::Crc32c.checksum(text);
+    text.extend_from_slice(format!("\"{name}\": \"{checksum}\"\n}}").as_bytes());
 }
 
 /// Whether the text is sealed by a field of this name.

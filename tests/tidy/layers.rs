@@ -9,13 +9,14 @@ use crate::{finds, finds_among, hold};
 ///
 /// `encode` stands with L0 although its folder is a stage of the data flow: config names its plain
 /// type `Algorithm`. In return it imports nothing but `error` and `limits`, so no way leads up through it.
+/// `fuzzing` reaches down to the parsers of all layers, and nothing reaches up to it.
 const LAYERS: [&[&str]; 6] = [
     &["limits", "error", "time", "sync", "encode", "config"],
     &["buffer"],
     &["backend"],
     &["engine", "writer", "reader", "uri", "store"],
     &["checkpoint"],
-    &["cli"],
+    &["cli", "fuzzing"],
 ];
 
 const ENCODE_IMPORTS: [&str; 3] = ["encode", "error", "limits"];

@@ -85,7 +85,7 @@ pub fn library() -> Vec<Source> {
 
 /// Reads every Rust file of this package.
 pub fn everything() -> Vec<Source> {
-    read(&["src", "tests", "examples", "benches"])
+    read(&["src", "tests", "examples", "benches", "fuzz/fuzz_targets"])
 }
 
 fn read(folders: &[&str]) -> Vec<Source> {

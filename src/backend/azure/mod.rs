@@ -10,6 +10,8 @@
 mod assurance;
 mod authorize;
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod refusal;
 #[cfg(test)]
 mod tests;

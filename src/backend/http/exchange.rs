@@ -142,7 +142,7 @@ fn pause_before(attempt: u32) -> Duration {
 }
 
 /// A server's own words about a refusal, in any of the forms they come in.
-fn reason(body: &[u8]) -> Option<String> {
+pub(crate) fn reason(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Xml {
         #[serde(rename = "Error")]

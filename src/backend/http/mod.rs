@@ -50,6 +50,8 @@ pub(crate) use flights::{Flight, Flights, ended};
 pub(crate) use retry::{Failure, Retrier, Verdict};
 pub(crate) use source::{Get, Got, RangedSource, Reads, tagged};
 pub(crate) use walk::{ListedObject, Lists, Page, PagedWalk, has_temporary_name, is_below};
+#[cfg(any(test, fuzzing))]
+pub(crate) use {exchange::reason, source::content_range};
 
 /// The body of a request: pieces of memory, sent one after the other, as often as is needed.
 #[derive(Debug, Clone, Copy, Default)]

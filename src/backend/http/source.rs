@@ -169,14 +169,7 @@ impl<R: Reads> Source for RangedSource<R> {
 /// The object's size, from an answer that must hold these bytes.
 fn checked_range(answer: &Answer, offset: u64, bytes: u64) -> Result<u64> {
     let text = answer.header("content-range").unwrap_or_default();
-    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
-        let (range, size) = rest.split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        let [first, last, size] =
-            [first, last, size].map(|number| number.trim().parse::<u64>().ok());
-        Some((first?, last?, size?))
-    });
-    match parsed {
+    match content_range(text) {
         Some((first, last, size))
             if first == offset
                 && last.checked_sub(first) == Some(bytes.wrapping_sub(1))
@@ -186,6 +179,14 @@ fn checked_range(answer: &Answer, offset: u64, bytes: u64) -> Result<u64> {
         }
         _ => Err(wrong_range(format!("{bytes} bytes at {offset} came as \"{text}\""))),
     }
+}
+
+/// First byte, last byte and the object's size of a `Content-Range`.
+pub(crate) fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let [first, last, size] = [first, last, size].map(|number| number.trim().parse::<u64>().ok());
+    Some((first?, last?, size?))
 }
 
 fn changed() -> Error {

@@ -9,6 +9,8 @@ mod client;
 mod condition;
 mod credentials;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod outcome;
 mod refusal;
 mod send;

@@ -8,6 +8,8 @@
 //! endpoint is https. No error of this folder is `NotFound`, and none quotes an answer or a file.
 
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod identity;
 mod sas;
 mod sign;

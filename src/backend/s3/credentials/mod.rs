@@ -11,6 +11,8 @@
 //! The keys are not kept in rust-s3's `creds::Credentials`: it reads environment and files by itself,
 //! holds its secrets as plain text open to all, and each field may be absent.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod handout;
 mod metadata;
 mod process;

@@ -50,7 +50,7 @@ pub(super) fn run(source: &str, command: &str, deadline: &Deadline) -> Result<Fe
 
 /// Words as a shell would see them, with quotes and backslashes and nothing else; `None` where a quote is
 /// not closed.
-fn split_words(command: &str) -> Option<Vec<String>> {
+pub(super) fn split_words(command: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -49,6 +49,15 @@ impl Profile {
         };
         let credentials = File::read(path(&environment.credentials_file, ".aws/credentials"))?;
         let config = File::read(path(&environment.config_file, ".aws/config"))?;
+        Profile::of_files(credentials, config, environment)
+    }
+
+    /// The profile that the environment names, or the default one, among these files.
+    pub fn of_files(
+        credentials: Option<File>,
+        config: Option<File>,
+        environment: &AwsEnvironment,
+    ) -> Result<Option<Profile>> {
         let name = environment.profile.as_deref().unwrap_or("default");
         let of_config = |name: &str| {
             let file = config.as_ref()?;
@@ -175,7 +184,7 @@ fn missing(name: &str, files: &[&Option<File>]) -> Error {
 }
 
 /// One file, section by section.
-struct File {
+pub(super) struct File {
     sections: Vec<(String, Section)>,
 }
 
@@ -212,7 +221,7 @@ impl File {
         File::parse(path, &text).map(Some)
     }
 
-    fn parse(path: PathBuf, text: &str) -> Result<File> {
+    pub fn parse(path: PathBuf, text: &str) -> Result<File> {
         let options = ParseOption {
             enabled_quote: false,
             enabled_escape: false,

@@ -107,7 +107,7 @@ pub(super) fn assume_role(
     parse_answer(source, &body)
 }
 
-fn parse_answer(source: &str, body: &[u8]) -> Result<Fetched<Keys>> {
+pub(super) fn parse_answer(source: &str, body: &[u8]) -> Result<Fetched<Keys>> {
     // The parser's own words may quote what it read.
     let parsed = str::from_utf8(body).ok().and_then(|text| quick_xml::de::from_str(text).ok());
     let Some(AssumeRoleResponse { assume_role_with_web_identity_result: result }) = parsed else {
