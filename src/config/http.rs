@@ -169,9 +169,9 @@ fn base_problem(url: &str, userinfo_allowed: bool) -> Option<&'static str> {
 
 const NOT_AN_ORIGIN: &str = "is not http[s]://host[:port]";
 
-/// The address without the slash that may end it.
+/// The address without the slashes that may end it.
 pub(crate) fn trim_origin(url: &str) -> String {
-    url.strip_suffix('/').unwrap_or(url).to_owned()
+    url.trim_end_matches('/').to_owned()
 }
 
 /// What is wrong with a region: it stands in hosts' names and in what is signed.
