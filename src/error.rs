@@ -173,7 +173,7 @@ impl Error {
         self.0.uri.as_deref()
     }
 
-    /// The 0-based index of the part, where one part failed.
+    /// The 0-based index of the part, or of the checksum block, where one failed.
     pub fn part(&self) -> Option<u64> {
         self.0.part
     }

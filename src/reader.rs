@@ -2,8 +2,8 @@
 
 use crate::backend::Source;
 use crate::buffer::{LenderMut, lend_mut};
-use crate::encode::{Algorithm, BlockChecksums, Checksum};
-use crate::engine::{Batch, Engine, Fetch, FetchJob, Fetched, Job, Pending, Target, mismatch};
+use crate::encode::{Algorithm, BlockChecksums, Checksum, mismatch};
+use crate::engine::{Batch, Engine, Fetch, FetchJob, Fetched, Job, Pending, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::RECEIPTS_EXPECTED;
 use crate::store::ReadReport;
@@ -234,7 +234,8 @@ impl ObjectReader<'_> {
             let wanted = Checksum::new(Algorithm::Crc32c, expected.crc32c()[index].into());
             if wanted != found {
                 let start = index as u64 * block_bytes;
-                return Err(mismatch(start, offset - start, wanted, found).with_uri(&*self.uri));
+                let damaged = mismatch(start, offset - start, wanted, found);
+                return Err(damaged.with_part(index as u64).with_uri(&*self.uri));
             }
             found = Checksum::new(Algorithm::Crc32c, 0);
         }
@@ -256,11 +257,11 @@ impl ObjectReader<'_> {
     }
 }
 
-/// The expected checksum of a piece that is a whole block.
-fn whole_block(check: Check<'_>, from: u64, to: u64) -> Option<Checksum> {
+/// The index and the expected checksum of a piece that is a whole block.
+fn whole_block(check: Check<'_>, from: u64, to: u64) -> Option<(u64, Checksum)> {
     let Check::Blocks(blocks) = check else { return None };
     let index = usize::try_from(from / blocks.block_bytes()).ok()?;
     let whole = from.is_multiple_of(blocks.block_bytes()) && to - from == blocks.bytes_of(index);
     let crc = blocks.crc32c().get(index).filter(|_| whole)?;
-    Some(Checksum::new(Algorithm::Crc32c, u64::from(*crc)))
+    Some((index as u64, Checksum::new(Algorithm::Crc32c, u64::from(*crc))))
 }

@@ -255,7 +255,8 @@ fn damage_is_located(scheme: &str) {
     data[2 * place.part() + 5] ^= 1;
     place.store.put(&uri, &data).unwrap();
     let error = place.store.read_into_verified(&uri, 0, &mut memory, &expected).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ChecksumMismatch);
+    assert_eq!((error.kind(), error.part()), (ErrorKind::ChecksumMismatch, Some(2)));
+    assert_eq!(error.uri(), Some(&*uri));
     let range = format!("{}..{}", 2 * place.part(), 3 * place.part());
     assert!(error.to_string().contains(&range), "{error}");
     // Blocks that are larger than parts, and that are no multiple of anything.
@@ -278,12 +279,20 @@ fn checksums_are_validated(scheme: &str) {
         let good = algorithm.checksum(&data).to_string();
         assert_eq!(place.store.get_with_validation(&uri, &good).unwrap(), data);
         let range = algorithm.checksum(&data[100..place.part() + 300]).to_string();
+        let end = 101 + place.part() + 200;
         let length = Some(place.part() as u64 + 200);
         let found = place.store.get_range_with_validation(&uri, 100, length, &range).unwrap();
         assert_eq!(found, data[100..place.part() + 300]);
         let error = place.store.get_range_with_validation(&uri, 101, length, &range).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ChecksumMismatch);
-        assert!(error.to_string().contains(&range), "{error}");
+        let found = algorithm.checksum(&data[101..end]).to_string();
+        for needle in [&uri, &format!("bytes 101..{end} are damaged"), &range, &found] {
+            assert!(error.to_string().contains(needle), "{needle} is not in: {error}");
+        }
+        let error = place.store.get_with_validation(&uri, &range).unwrap_err();
+        for needle in [&uri, &format!("bytes 0..{} are damaged", data.len()), &range, &good] {
+            assert!(error.to_string().contains(needle), "{needle} is not in: {error}");
+        }
     }
     let error = place.store.get_with_validation(&uri, "md5:00").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -84,7 +84,8 @@ impl Base {
         self.store.put_with(&self.uri(key), text, WriteOptions::default().create_only()).map(drop)
     }
 
-    /// What the store knows of a rank's shard. `Incomplete` if it is missing.
+    /// What the store knows of a rank's shard. `Incomplete` if it is missing, or if what has its name is
+    /// no object: the name is the manifest's, not the caller's mistake.
     pub fn stat_shard(&self, rank: u32, key: &str) -> Result<ObjectMeta> {
         let uri = self.uri(key);
         self.store.stat(&uri).map_err(|error| match error.kind() {
@@ -94,6 +95,7 @@ impl Base {
                     .with_uri(uri)
                     .with_source(error)
             }
+            ErrorKind::InvalidInput => error.with_kind(ErrorKind::Incomplete),
             _ => error,
         })
     }

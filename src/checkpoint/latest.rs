@@ -42,25 +42,29 @@ pub(super) fn list_names(base: &Base) -> Result<Vec<CheckpointInfo>> {
     Ok(found)
 }
 
+/// All checkpoints by name, oldest first, and the one that the hint names where that is newer than all of
+/// them: it is not in the listing yet, or its manifest is gone.
+pub(super) fn list_names_and_hint(
+    base: &Base,
+) -> Result<(Vec<CheckpointInfo>, Option<CheckpointInfo>)> {
+    let listed = list_names(base)?;
+    let hint = read(base).unwrap_or_else(|error| {
+        log::warn!("{error}; going by the listing of manifests");
+        None
+    });
+    let hint = hint.filter(|hint| Some(hint) > listed.last());
+    Ok((listed, hint))
+}
+
 /// The newest checkpoint by its name.
 pub(super) fn newest(base: &Base) -> Result<Option<CheckpointInfo>> {
-    let listed = list_names(base)?.pop();
-    let hint = match read(base) {
-        Ok(hint) => hint,
-        Err(error) => {
-            log::warn!("{error}; going by the listing of manifests");
-            None
-        }
-    };
+    let (mut listed, hint) = list_names_and_hint(base)?;
     match hint {
-        Some(hint)
-            if Some(&hint) > listed.as_ref()
-                && base.store.exists(&base.uri(&hint.manifest_key))? =>
-        {
+        Some(hint) if base.store.exists(&base.uri(&hint.manifest_key))? => {
             log::warn!("{hint} is not in the listing yet; going by {LATEST_KEY}");
             Ok(Some(hint))
         }
-        _ => Ok(listed),
+        _ => Ok(listed.pop()),
     }
 }
 

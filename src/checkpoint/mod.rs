@@ -11,7 +11,9 @@
 //! ([`Writer`]), then the finalizer's checks, the manifest and the hint. A checkpoint exists when
 //! its manifest does; shards, receipts and manifests are create-only, so nothing that exists is
 //! ever written again. Readers ([`Reader`]) follow the keys in the manifest and believe none of its
-//! words unchecked.
+//! words unchecked. A restart takes the newest checkpoint that is whole: one process by
+//! [`Reader::newest_good`] or [`Reader::load_latest_good`], the ranks of a job by
+//! [`Reader::choose_good_step`].
 //!
 //! A save is named (step, timestamp), and the newest checkpoint is the one of the greatest name.
 //! All ranks of a save use the same timestamp, handed to them; the same step under a later
@@ -42,9 +44,11 @@
 mod base;
 mod catalog;
 mod commit;
+mod copy;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gc;
+mod good;
 mod latest;
 mod layout;
 mod manifest;
@@ -60,6 +64,7 @@ mod verify;
 
 pub use catalog::{CheckpointInfo, CheckpointSummary, ListedCheckpoint, PruneReport};
 pub use gc::{Garbage, GarbageKind, GcReport};
+pub use good::{Choice, Good, Skipped};
 pub use layout::{KeyLayout, Strategy};
 pub use manifest::Manifest;
 pub use restore::Reader;

@@ -1,6 +1,6 @@
 //! What proves that a shard's bytes are those that were written.
 
-use crate::encode::{Algorithm, BlockChecksums, Checksum, Hasher};
+use crate::encode::{Algorithm, BlockChecksums, Checksum, Hasher, mismatch};
 use crate::error::{Error, ErrorKind, Result};
 
 use super::base::Base;
@@ -62,6 +62,19 @@ impl Whole {
         })
     }
 
+    /// Compares a copy of a shard by its checksum, of the label's algorithm or [`Algorithm::Crc32`].
+    pub fn check_copy(&self, shard: &ShardMeta, found: Checksum) -> Result<()> {
+        if self.holds(shard, found) {
+            return Ok(());
+        }
+        if found.algorithm() != self.expected.algorithm() {
+            let detail = format!("{found} cannot be compared with {}", self.expected);
+            return Err(Error::invalid("verify copy", detail)
+                .with_remedy("write the copy with the algorithm of the shard's checksum"));
+        }
+        Err(mismatch(0, shard.raw_bytes(), self.expected, found))
+    }
+
     /// Compares a shard where it is, in bounded memory, reading it once; a mislabelled one twice.
     pub fn check_object(&self, base: &Base, shard: &ShardMeta) -> Result<()> {
         let uri = base.uri(&shard.key);
@@ -81,21 +94,28 @@ impl Whole {
         actual: Checksum,
         ieee: impl FnOnce() -> Result<Checksum>,
     ) -> Result<()> {
-        if actual == self.expected {
+        if self.holds(shard, actual) || (self.mislabelled && self.holds(shard, ieee()?)) {
             return Ok(());
         }
-        if self.mislabelled && ieee()?.value() == self.expected.value() {
+        Err(mismatch(0, shard.raw_bytes(), self.expected, actual))
+    }
+
+    /// Whether the shard's bytes are those whose checksum is `found`: in the algorithm of the label, or
+    /// IEEE under the label of the other.
+    fn holds(&self, shard: &ShardMeta, found: Checksum) -> bool {
+        if found == self.expected {
+            return true;
+        }
+        let ieee = self.mislabelled
+            && found.algorithm() == Algorithm::Crc32
+            && found.value() == self.expected.value();
+        if ieee {
             let (rank, label) = (shard.rank, self.expected);
             log::warn!(
                 "rank {rank}: {label} is an IEEE CRC-32 under the label crc32c; the bytes match it"
             );
-            return Ok(());
         }
-        let detail = format!(
-            "the shard of rank {} differs: bytes 0 to {} give {actual}, the manifest says {}",
-            shard.rank, shard.size, self.expected
-        );
-        Err(Error::new(ErrorKind::ChecksumMismatch, "verify shard", detail))
+        ieee
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::buffer::AlignedVec;
-use crate::encode::BlockChecksums;
+use crate::encode::{BlockChecksums, Checksum, mismatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::store::ReadReport;
@@ -35,8 +35,8 @@ use super::shard::ShardMeta;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Reader {
-    base: Arc<Base>,
-    verify: bool,
+    pub(super) base: Arc<Base>,
+    pub(super) verify: bool,
 }
 
 impl Reader {
@@ -68,7 +68,8 @@ impl Reader {
     ///
     /// # Errors
     /// As [`load_manifest`](Reader::load_manifest): a newest manifest that is damaged is an error,
-    /// and never silently an older checkpoint.
+    /// and never silently an older checkpoint. For a restart that goes past damage and tells, see
+    /// [`newest_good`](Reader::newest_good).
     pub fn latest(&self) -> Result<Option<Manifest>> {
         match latest::newest(&self.base)? {
             Some(info) => load(&self.base, &info).map(Some),
@@ -169,6 +170,29 @@ impl Reader {
         Ok(buffer.into())
     }
 
+    /// A rank's shard in memory of its own, verified against the manifest and then compared with a
+    /// checksum that the caller has from elsewhere, such as `"crc32c:e3069283"` or one of another known
+    /// [`Algorithm`](crate::Algorithm).
+    ///
+    /// # Errors
+    /// `InvalidInput` if `expected` is no known checksum; `ChecksumMismatch` with both values if the
+    /// bytes are others; as [`read_shard_by_rank`](Reader::read_shard_by_rank).
+    pub fn load_checkpoint_with_validation(
+        &self,
+        manifest: &Manifest,
+        rank: u32,
+        expected: &str,
+    ) -> Result<Bytes> {
+        let uri = self.base.uri(&manifest.shard(rank)?.key);
+        let expected: Checksum = expected.parse().map_err(|e: Error| e.with_uri(&*uri))?;
+        let bytes = self.read_shard_by_rank(manifest, rank)?;
+        let found = expected.algorithm().checksum(&bytes);
+        if found != expected {
+            return Err(mismatch(0, bytes.len() as u64, expected, found).with_uri(uri));
+        }
+        Ok(bytes)
+    }
+
     fn read_range(&self, shard: &ShardMeta, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
         let uri = self.base.uri(&shard.key);
         let outcome = self.check_object(shard).and_then(|()| {
@@ -191,7 +215,7 @@ impl Reader {
     }
 
     /// Whether the shard is there, of the stated size, and in a form that can be read.
-    fn check_object(&self, shard: &ShardMeta) -> Result<()> {
+    pub(super) fn check_object(&self, shard: &ShardMeta) -> Result<()> {
         check_form(shard)?;
         let found = self.base.stat_shard(shard.rank, &shard.key)?.size_bytes;
         if found == shard.size {

@@ -229,7 +229,7 @@ fn verify_shard(
     })
 }
 
-fn verify_bytes(
+pub(super) fn verify_bytes(
     base: &Base,
     shard: &ShardMeta,
     progress: &mut dyn FnMut(u64),

@@ -189,6 +189,9 @@ pub struct Restore {
     /// Replace files that exist
     #[arg(long)]
     pub force: bool,
+    /// Do not compare checksums; sizes are still checked
+    #[arg(long)]
+    pub no_verify: bool,
 }
 
 /// `syncline list`

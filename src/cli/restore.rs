@@ -2,7 +2,8 @@
 //!
 //! Shards are copied into a staging directory inside the target, each through a writer whose
 //! checksum is compared with the manifest before its file exists. When every file stands they are
-//! renamed into place. Where the newest checkpoint is not whole, the next older one is tried.
+//! renamed into place. Where the newest checkpoint is not whole, the library's walk goes to the next older
+//! one ([`Reader::newest_good`]).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::{Value, json};
-use syncline::checkpoint::{CheckpointInfo, CheckpointStore, Manifest, ShardMeta};
-use syncline::{Algorithm, ErrorKind, ObjectWriter, WriteOptions};
+use syncline::checkpoint::{CheckpointInfo, CheckpointStore, Manifest, Reader, ShardMeta, Skipped};
+use syncline::{Algorithm, Checksum, ObjectWriter, WriteOptions};
 
 use crate::args::Restore;
 use crate::checkpoint::{FILES_KEY, is_plain_name};
@@ -27,10 +28,19 @@ use crate::scratch::Scratch;
 use crate::session::Session;
 use crate::transfer::{Check, abandon, copy};
 
-/// A checkpoint that was passed over, and why.
-struct Skipped {
+/// What to restore, and how to read it.
+struct Source {
+    store: CheckpointStore,
+    reader: Reader,
+    verify: bool,
+}
+
+/// A checkpoint whose files are in place.
+struct Restored {
     info: CheckpointInfo,
-    reason: String,
+    manifest: Manifest,
+    names: Vec<String>,
+    skipped: Vec<Skipped>,
 }
 
 /// `syncline restore`
@@ -42,73 +52,85 @@ pub fn restore(session: &Session, args: &Restore) -> Result<(), Failure> {
         )));
     }
     let store = CheckpointStore::open_with(&args.base, &session.config)?;
-    let mut candidates = store.reader().list_checkpoints()?;
-    if let Some(step) = args.step {
-        // The user named one: its damage is an error, not a reason to look elsewhere.
-        candidates.retain(|info| info.step == step);
-        candidates = candidates.pop().into_iter().collect();
+    let reader = match args.no_verify {
+        true => store.reader().without_verification(),
+        false => store.reader(),
+    };
+    let source = Source { store, reader, verify: !args.no_verify };
+    let restored = match args.step {
+        Some(step) => restore_step(session, &source, args, step)?,
+        None => restore_newest_good(session, &source, args)?,
+    };
+    if args.no_verify {
+        eprintln!("syncline: restored without comparing checksums, as --no-verify asks");
     }
-    if candidates.is_empty() {
-        return Err(no_checkpoint("restore", &args.base, args.step));
-    }
-    let mut skipped: Vec<Skipped> = Vec::new();
-    for info in candidates.into_iter().rev() {
-        match restore_one(session, &store, &info, args) {
-            Ok((manifest, names)) => {
-                return report(session, args, &info, &manifest, &names, &skipped);
-            }
-            Err(failure) if args.step.is_none() && is_damage(&failure) => {
-                let reason = printable(&failure.to_string());
-                eprintln!("syncline: skipping step {} at {}: {reason}", info.step, info.timestamp);
-                skipped.push(Skipped { info, reason });
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    let base = &args.base;
-    let tried = skipped.len();
-    Err(Failure::Damaged(format!(
-        "restore {base}: none of {tried} checkpoints is whole; `syncline verify --all` tells more"
-    )))
+    report(session, args, &restored)
 }
 
-/// Whether a checkpoint is not whole, as opposed to anything that an older one would not cure.
-fn is_damage(failure: &Failure) -> bool {
-    match failure {
-        Failure::Damaged(_) => true,
-        Failure::Store(error) => matches!(
-            error.kind(),
-            ErrorKind::NotFound
-                | ErrorKind::ChecksumMismatch
-                | ErrorKind::Corrupt
-                | ErrorKind::Incomplete
-        ),
-        _ => false,
+/// The user named a step: its damage is an error, not a reason to look elsewhere.
+fn restore_step(
+    session: &Session,
+    source: &Source,
+    args: &Restore,
+    step: u64,
+) -> Result<Restored, Failure> {
+    let named = source.reader.list_checkpoints()?;
+    let info = named.into_iter().rfind(|info| info.step == step);
+    let info = info.ok_or_else(|| no_checkpoint("restore", &args.base, args.step))?;
+    let manifest = source.reader.load_manifest(&info.manifest_key)?;
+    let names = restore_one(session, source, &manifest, args)?;
+    Ok(Restored { info, manifest, names, skipped: Vec::new() })
+}
+
+fn restore_newest_good(
+    session: &Session,
+    source: &Source,
+    args: &Restore,
+) -> Result<Restored, Failure> {
+    let good = source.reader.newest_good(|manifest| {
+        match restore_one(session, source, manifest, args) {
+            // Of the checkpoint: whether an older one cures it is the library's to say.
+            Err(Failure::Store(error)) => Err(error),
+            outcome => Ok(outcome),
+        }
+    })?;
+    let good = good.ok_or_else(|| no_checkpoint("restore", &args.base, None))?;
+    for skipped in &good.skipped {
+        eprintln!("syncline: skipping {}", printable(&skipped.to_string()));
     }
+    let names = good.loaded?;
+    Ok(Restored { info: good.info, manifest: good.manifest, names, skipped: good.skipped })
 }
 
 fn restore_one(
     session: &Session,
-    store: &CheckpointStore,
-    info: &CheckpointInfo,
+    source: &Source,
+    manifest: &Manifest,
     args: &Restore,
-) -> Result<(Manifest, Vec<String>), Failure> {
-    let manifest = store.reader().load_manifest(&info.manifest_key)?;
-    let names = file_names(&manifest);
+) -> Result<Vec<String>, Failure> {
+    let names = file_names(manifest);
     refuse_existing(&args.dir, &names, args.force)?;
     let unfinished = session.stop.protect()?;
     let staging = Staging::create(&args.dir)?;
-    let bar =
-        session.progress.bar(&format!("restore step {}", info.step), Some(manifest.stored_bytes()));
+    let label = format!("restore step {}", manifest.global_step);
+    let bar = session.progress.bar(&label, Some(manifest.stored_bytes()));
     let threads = session.config.io_threads().min(session.config.open_writers_max());
     in_parallel(manifest.shards.len(), threads, &session.stop, |index, check| {
-        let shard = &manifest.shards[index];
-        restore_shard(session, store, shard, &staging.file(shard.rank), check, &bar)
+        let rank = manifest.shards[index].rank;
+        let target = local_uri(&staging.file(rank))?;
+        let copying = Copying { session, source, manifest, target: &target, check, bar: &bar };
+        copying.restore_shard(&manifest.shards[index]).map_err(|failure| match failure {
+            // A file of ours that cannot be written is no damage of the checkpoint.
+            Failure::Store(error) if error.uri().is_some_and(|uri| uri.ends_with(&target)) => {
+                Failure::Other(error.to_string())
+            }
+            failure => failure,
+        })
     })?;
     session.stop.check()?;
     staging.publish(&names, args.force)?;
     drop(unfinished);
-    Ok((manifest, names))
+    Ok(names)
 }
 
 /// The names of the files, by rank: those they were saved under if every one of them is plain and
@@ -158,112 +180,71 @@ fn refuse_existing(dir: &Path, names: &[String], force: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Copies one shard into `target`, which exists only if every byte is as the manifest says.
-fn restore_shard(
-    session: &Session,
-    store: &CheckpointStore,
-    shard: &ShardMeta,
-    target: &Path,
-    check: Check<'_>,
-    bar: &Bar,
-) -> Result<(), Failure> {
-    let uri = store.uri(&shard.key);
-    if let Some(compression) = &shard.compression {
-        return Err(Failure::Other(format!(
-            "restore {uri}: is compressed ({compression}), which this version cannot read"
-        )));
-    }
-    let found = store.store().stat(&uri).map_err(|error| match error.kind() {
-        // The name is the manifest's, or something else than a file has it: not the user's mistake.
-        ErrorKind::InvalidInput => Failure::Damaged(format!("restore: {error}")),
-        _ => error.into(),
-    });
-    let found_bytes = found?.size_bytes;
-    if found_bytes != shard.size {
-        let size = shard.size;
-        return Err(Failure::Damaged(format!(
-            "restore {uri}: has {found_bytes} bytes, the manifest says {size}"
-        )));
-    }
-    let copy_with = |algorithm| copy_shard(session, store, shard, target, algorithm, check, bar);
-    let writer = copy_with(Algorithm::Crc32c)?;
-    let Some(expected) = &shard.checksum else {
-        bar.note(&format!("{uri}: the manifest has no checksum; only the size was compared"));
-        return finish(writer);
-    };
-    if digits(expected) == digits(&writer.checksum().unwrap_or_default()) {
-        return finish(writer);
-    }
-    let damaged = damage(&uri, shard, expected, &*writer);
-    let damaged = abandon(writer, damaged, bar);
-    if shard.part_checksums.is_some() {
-        return Err(damaged);
-    }
-    // A manifest without block checksums is not ours: its `crc32c:` may label an IEEE value.
-    let writer = copy_with(Algorithm::Crc32)?;
-    if digits(expected) == digits(&writer.checksum().unwrap_or_default()) {
-        bar.note(&format!("{uri}: verified; its checksum is CRC-32/IEEE under the label crc32c:"));
-        return finish(writer);
-    }
-    Err(abandon(writer, damaged, bar))
+/// One shard on its way into a file.
+struct Copying<'a> {
+    session: &'a Session,
+    source: &'a Source,
+    manifest: &'a Manifest,
+    /// URI of the file, which exists only if every byte is as the manifest says.
+    target: &'a str,
+    check: Check<'a>,
+    bar: &'a Bar,
 }
 
-/// A writer that has all bytes of the shard and is not finalized yet.
-fn copy_shard(
-    session: &Session,
-    store: &CheckpointStore,
-    shard: &ShardMeta,
-    target: &Path,
-    algorithm: Algorithm,
-    check: Check<'_>,
-    bar: &Bar,
-) -> Result<Box<dyn ObjectWriter>, Failure> {
-    let target = local_uri(target)?;
-    let options =
-        WriteOptions::default().size_hint_bytes(shard.size).create_only().checksum(Some(algorithm));
-    let mut writer = session.store(&target)?.get_writer_with(&target, options)?;
-    let uri = store.uri(&shard.key);
-    let copied = copy(&**store.store(), &uri, shard.size, &mut *writer, check, bar);
-    match copied.and_then(|()| check()) {
-        Ok(()) => Ok(writer),
-        Err(failure) => Err(abandon(writer, failure, bar)),
+impl Copying<'_> {
+    fn restore_shard(&self, shard: &ShardMeta) -> Result<(), Failure> {
+        let Source { store, reader, verify } = self.source;
+        reader.check_shard(self.manifest, shard.rank)?;
+        let verified = |writer: &dyn ObjectWriter| {
+            reader.verify_copy(self.manifest, shard.rank, writer).map_err(Failure::from)
+        };
+        let stated = match &shard.checksum {
+            Some(text) if *verify => Some(text.parse::<Checksum>()?.algorithm()),
+            _ => None,
+        };
+        if *verify && stated.is_none() {
+            let uri = store.uri(&shard.key);
+            let why = "the manifest has no checksum; only the size was compared";
+            self.bar.note(&format!("{uri}: {why}"));
+        }
+        let writer = self.copy_shard(shard, stated)?;
+        let Err(damaged) = verified(&*writer) else { return finish(writer) };
+        let damaged = abandon(writer, damaged, self.bar);
+        if stated != Some(Algorithm::Crc32c) || shard.part_checksums.is_some() {
+            return Err(damaged);
+        }
+        // A manifest without block checksums may be the ancestor's: its `crc32c:` may label an IEEE value.
+        let writer = self.copy_shard(shard, Some(Algorithm::Crc32))?;
+        if verified(&*writer).is_err() {
+            return Err(abandon(writer, damaged, self.bar));
+        }
+        let uri = store.uri(&shard.key);
+        let what = "verified; its checksum is CRC-32/IEEE under the label crc32c:";
+        self.bar.note(&format!("{uri}: {what}"));
+        finish(writer)
+    }
+
+    /// A writer that has all bytes of the shard and is not finalized yet.
+    fn copy_shard(
+        &self,
+        shard: &ShardMeta,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Box<dyn ObjectWriter>, Failure> {
+        let options =
+            WriteOptions::default().size_hint_bytes(shard.size).create_only().checksum(algorithm);
+        let mut writer = self.session.store(self.target)?.get_writer_with(self.target, options)?;
+        let (store, uri) = (self.source.store.store(), self.source.store.uri(&shard.key));
+        let copied = copy(&**store, &uri, shard.size, &mut *writer, self.check, self.bar);
+        match copied.and_then(|()| (self.check)()) {
+            Ok(()) => Ok(writer),
+            Err(failure) => Err(abandon(writer, failure, self.bar)),
+        }
     }
 }
 
 fn finish(writer: Box<dyn ObjectWriter>) -> Result<(), Failure> {
     writer.finalize()?;
     Ok(())
-}
-
-/// The hexadecimal digits of `algorithm:digits`, in lower case.
-fn digits(checksum: &str) -> String {
-    checksum.rsplit(':').next().unwrap_or_default().to_ascii_lowercase()
-}
-
-/// What differs, and where.
-fn damage(uri: &str, shard: &ShardMeta, expected: &str, writer: &dyn ObjectWriter) -> Failure {
-    let found = writer.checksum().unwrap_or_default();
-    let place = match differing_bytes(shard, writer) {
-        Some((from, to)) => format!(" in bytes {from}..{to}"),
-        None => String::new(),
-    };
-    Failure::Damaged(format!(
-        "restore {uri}: damaged{place}: the checksum is {found}, the manifest says {expected}"
-    ))
-}
-
-/// From the first to behind the last byte of the blocks that differ, where the blocks can be compared.
-fn differing_bytes(shard: &ShardMeta, writer: &dyn ObjectWriter) -> Option<(u64, u64)> {
-    let expected = shard.block_checksums().ok()??;
-    let found = writer.block_checksums()?;
-    if expected.block_bytes() != found.block_bytes() {
-        return None;
-    }
-    let differs = |index: &usize| expected.crc32c().get(*index) != found.crc32c().get(*index);
-    let first = (0..expected.crc32c().len()).find(differs)?;
-    let last = (0..expected.crc32c().len()).rfind(differs)?;
-    let start = |index: usize| index as u64 * expected.block_bytes();
-    Some((start(first), start(last) + expected.bytes_of(last)))
 }
 
 /// The directory inside the target in which files wait until all of them stand.
@@ -318,14 +299,8 @@ fn move_into_place(from: &Path, to: &Path, force: bool) -> io::Result<()> {
     }
 }
 
-fn report(
-    session: &Session,
-    args: &Restore,
-    info: &CheckpointInfo,
-    manifest: &Manifest,
-    names: &[String],
-    skipped: &[Skipped],
-) -> Result<(), Failure> {
+fn report(session: &Session, args: &Restore, restored: &Restored) -> Result<(), Failure> {
+    let Restored { info, manifest, names, skipped } = restored;
     let files = manifest.shards.iter().zip(names).map(|(shard, name)| {
         json!({
             "rank": shard.rank,
@@ -338,7 +313,7 @@ fn report(
         json!({
             "step": skipped.info.step,
             "timestamp": skipped.info.timestamp.as_str(),
-            "reason": skipped.reason,
+            "reason": printable(&skipped.why.to_string()),
         })
     });
     let value = json!({
@@ -346,6 +321,7 @@ fn report(
         "timestamp": info.timestamp.as_str(),
         "dir": args.dir.display().to_string(),
         "size_bytes": manifest.stored_bytes(),
+        "verified": !args.no_verify,
         "files": files.collect::<Vec<_>>(),
         "skipped": passed_over.collect::<Vec<_>>(),
     });

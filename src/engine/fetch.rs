@@ -3,7 +3,7 @@
 
 use crate::backend::{Alignment, Source};
 use crate::buffer::{LoanMut, Pool};
-use crate::encode::{Algorithm, Checksum};
+use crate::encode::{Algorithm, Checksum, mismatch};
 use crate::engine::queue::withdrawn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
@@ -20,8 +20,8 @@ pub(crate) struct Fetch {
     pub offset: u64,
     pub target: Target,
     pub algorithm: Option<Algorithm>,
-    /// The piece's checksum, where it is known beforehand.
-    pub expected: Option<Checksum>,
+    /// The checksum block that the piece is, and its checksum, where it is known beforehand.
+    pub expected: Option<(u64, Checksum)>,
     pub pool: Arc<Pool>,
     pub deadline: Deadline,
 }
@@ -62,10 +62,10 @@ impl Fetch {
                 (*bytes, 0, reader.read_through_buffer(offset, *bytes, hash)?)
             }
         };
-        if let (Some(expected), Some(found)) = (self.expected, checksum)
+        if let (Some((block, expected)), Some(found)) = (self.expected, checksum)
             && expected != found
         {
-            return Err(mismatch(self.offset, bytes as u64, expected, found));
+            return Err(mismatch(self.offset, bytes as u64, expected, found).with_part(block));
         }
         Ok(Fetched {
             index: self.index,
@@ -74,17 +74,6 @@ impl Fetch {
             checksum,
         })
     }
-}
-
-/// The error of bytes that are not what was written.
-pub(crate) fn mismatch(offset: u64, bytes: u64, expected: Checksum, found: Checksum) -> Error {
-    let end = offset.saturating_add(bytes);
-    Error::new(
-        ErrorKind::ChecksumMismatch,
-        "verify",
-        format!("bytes {offset}..{end} are damaged: expected {expected}, found {found}"),
-    )
-    .with_remedy("restore an earlier checkpoint or another copy")
 }
 
 struct PieceReader<'a> {

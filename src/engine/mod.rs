@@ -21,7 +21,7 @@ use crate::sync::{
 };
 use crate::time::Deadline;
 
-pub(crate) use fetch::{Fetch, Fetched, Target, mismatch};
+pub(crate) use fetch::{Fetch, Fetched, Target};
 pub(crate) use queue::{FetchJob, Job, PutJob, with_view};
 pub(crate) use ticket::{Batch, Pending};
 use worker::Slot;

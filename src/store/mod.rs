@@ -161,8 +161,8 @@ pub trait ObjectStore: Send + Sync {
     /// object ends.
     ///
     /// # Errors
-    /// `ChecksumMismatch` naming the byte range that differs; `Incomplete` if the object is not of
-    /// the expected size; as `read_into`.
+    /// `ChecksumMismatch` naming the block ([`Error::part`](crate::Error::part)) and the byte range that
+    /// differ; `Incomplete` if the object is not of the expected size; as `read_into`.
     fn read_into_verified(
         &self,
         uri: &str,
@@ -174,7 +174,7 @@ pub trait ObjectStore: Send + Sync {
     /// As [`get`](ObjectStore::get), comparing the bytes with a checksum such as `"crc32c:e3069283"`.
     ///
     /// # Errors
-    /// `ChecksumMismatch` with both values; `InvalidInput` if `expected` is no known checksum.
+    /// `ChecksumMismatch` with the byte range and both values; `InvalidInput` if `expected` is no known checksum.
     fn get_with_validation(&self, uri: &str, expected: &str) -> Result<Bytes>;
 
     /// As [`get_range`](ObjectStore::get_range), comparing the range's bytes with a checksum.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use syncline::{Algorithm, ErrorKind};
 
-use crate::support::{BLOCK, Fixture, on_all_media, state};
+use crate::support::{BLOCK, Fixture, on_all_media, state, warnings};
 
 on_all_media! {
     its_checkpoints_restore
@@ -40,7 +40,16 @@ fn read(f: &Fixture, data: &[u8]) -> Result<(), ErrorKind> {
     let range = reader.read_shard_range_into(&manifest, 0, 1, &mut part).map_err(|e| e.kind());
     assert_eq!(report.is_good(), whole.is_ok(), "{report:?}");
     assert_eq!(range.as_ref().err(), whole.as_ref().err());
+    // Where it is the only one, damage is that none is whole.
+    let of_all = whole.as_ref().err().map(|kind| match kind {
+        ErrorKind::ChecksumMismatch => ErrorKind::Corrupt,
+        kind => *kind,
+    });
+    let loaded = reader.load_latest_good().map(|good| good.unwrap().loaded);
+    assert_eq!(loaded.as_ref().err().map(|e| e.kind()), of_all);
+    assert_eq!(reader.choose_good_step().err().map(|e| e.kind()), of_all);
     assert_eq!(whole?, data);
+    assert_eq!(loaded.unwrap(), [data]);
     assert_eq!(part, data[1..data.len() - 1]);
     Ok(())
 }
@@ -60,10 +69,19 @@ fn its_checkpoints_restore(f: Fixture) {
 }
 
 fn its_old_checksums_are_another_polynomial(f: Fixture) {
-    let data = state(9, BLOCK + 1);
+    // Other bytes for each medium, so that its warnings are its own.
+    let data = state(9 + f.medium as u64, BLOCK + 1);
     let mislabelled = format!("crc32c:{:08x}", Algorithm::Crc32.checksum(&data).value());
+    let told = || {
+        let accepts =
+            |text: &&String| text.contains("the bytes match") && text.contains(&mislabelled);
+        warnings().iter().filter(accepts).count()
+    };
     let key = save(&f, &data, json!(mislabelled));
+    assert_eq!(told(), 0);
     read(&f, &data).unwrap();
+    // Verifying, the whole, a range, all that is good, and choosing: each tells.
+    assert_eq!(told(), 5);
     f.flip("shards/ckpt-5-20261122-090127/rank-0.bin", BLOCK);
     assert_eq!(read(&f, &data), Err(ErrorKind::ChecksumMismatch));
     f.delete(key);
@@ -82,6 +100,7 @@ fn its_old_checksums_are_another_polynomial(f: Fixture) {
     let sum = Algorithm::Crc32c.checksum(covered.as_bytes());
     f.put(&info.manifest_key, format!("{covered}\"manifest_checksum\": \"{sum}\"\n}}").as_bytes());
     assert_eq!(read(&f, &data), Err(ErrorKind::ChecksumMismatch));
+    assert_eq!(told(), 5);
 }
 
 fn a_checksum_of_unknown_kind_is_refused_by_name(f: Fixture) {

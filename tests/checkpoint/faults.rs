@@ -251,6 +251,49 @@ fn nothing_is_removed_on_the_word_of_a_failed_read() {
     assert_eq!(f.checkpoints.prune(1).unwrap().removed.len(), 1);
 }
 
+/// A medium that fails is no reason to go back to an older checkpoint: nothing is wrong with the newest.
+#[test]
+fn a_failing_medium_sets_nobody_back() {
+    let f = Faults::new("faults-restart");
+    let reader = f.checkpoints.reader();
+    let ways: [&dyn Fn() -> Result<Option<u64>>; 3] = [
+        &|| {
+            let load = |m: &_| reader.read_shard_by_rank(m, 1);
+            Ok(reader.newest_good(load)?.map(|good| good.info.step))
+        },
+        &|| Ok(reader.load_latest_good()?.map(|good| good.info.step)),
+        &|| Ok(reader.choose_good_step()?.map(|choice| choice.info.step)),
+    ];
+    for way in ways {
+        for (operation, part) in [
+            ("list", "manifests"),
+            ("stat", "manifests/ckpt-2"),
+            ("read", "manifests/ckpt-2"),
+            ("stat", "ckpt-2-x/rank-1.bin"),
+            ("read", "ckpt-2-x/rank-1.bin"),
+        ] {
+            let error = f.failing(operation, part, way).unwrap_err();
+            assert_eq!(error.kind(), failure().kind(), "{operation} {part}: {error}");
+        }
+        // An older one that cannot be read does not matter.
+        assert_eq!(f.failing("read", "ckpt-1", way).unwrap(), Some(2));
+        assert_eq!(f.failing("read", "latest.json", way).unwrap(), Some(2));
+        // What was listed and is gone, as after a prune, is gone.
+        assert_eq!(f.failing("vanish", "ckpt-2-x", way).unwrap(), Some(1));
+        // A listing that lags behind hides nothing from the hint.
+        assert_eq!(f.failing("lag", "manifests/ckpt-2", way).unwrap(), Some(2));
+        assert_eq!(way().unwrap(), Some(2));
+    }
+    // Damage of the newest, and then a medium that fails: not two steps back.
+    f.save(3).unwrap();
+    f.store.delete(&f.checkpoints.uri("shards/ckpt-3-x/rank-1.bin")).unwrap();
+    for way in ways {
+        assert_eq!(way().unwrap(), Some(2));
+        let error = f.failing("read", "ckpt-2-x/rank-1.bin", way).unwrap_err();
+        assert_eq!(error.kind(), failure().kind(), "{error}");
+    }
+}
+
 #[test]
 fn a_manifest_that_vanishes_meanwhile_is_no_failure() {
     let f = Faults::new("faults-vanish");

@@ -5,6 +5,7 @@ mod catalog;
 mod faults;
 mod gc;
 mod manifests;
+mod restart;
 mod restore;
 mod save;
 #[path = "../support/servers.rs"]

@@ -165,9 +165,93 @@ fn damage_is_found_named_and_stepped_over() {
         .into_iter()
         .find(|f| f.contains("ckpt-1-") && f.ends_with("rank-1.bin"));
     fs::remove_file(place.path(&format!("base/{}", older.unwrap()))).unwrap();
-    place.fails(&["restore", "base", "latest", "--force"], 1, &["none of 2 checkpoints is whole"]);
+    let all = ["none of 2 checkpoints is whole", "step 1 at", "step 2 at"];
+    let done = place.run(&["restore", "base", "latest", "--force"]);
+    assert_eq!(done.status, Some(1));
+    all.iter().for_each(|needle| assert!(done.err.contains(needle), "{}", done.err));
     assert_restored(&place, "latest", 1);
     place.assert_no_temporaries();
+}
+
+/// Each way in which the newest is damaged: named where it is asked for, stepped over where it is not, and
+/// never removed.
+#[test]
+fn whatever_is_damaged_is_named_and_kept() {
+    type Damage = (&'static str, fn(&Place, &str), &'static str);
+    let damages: [Damage; 5] = [
+        ("rank-0.bin", |p, f| drop(p.write(f, &[&p.read(f)[1..], b"x"].concat())), "are damaged"),
+        ("rank-1.bin", |p, f| drop(p.write(f, &p.read(f)[1..])), "70000 bytes"),
+        ("rank-0.bin", |p, f| fs::remove_file(p.path(f)).unwrap(), "missing"),
+        (".json", |p, f| drop(p.write(f, b"{}")), "not a manifest"),
+        // The hint still names it.
+        (".json", |p, f| fs::remove_file(p.path(f)).unwrap(), "No such file"),
+    ];
+    for (index, (name, damage, reason)) in damages.into_iter().enumerate() {
+        let place = Place::new();
+        save_step(&place, "base", 1);
+        save_step(&place, "base", 2);
+        let file = place.files("base").into_iter();
+        let file = file.filter(|f| f.contains("ckpt-2-")).find(|f| f.ends_with(name)).unwrap();
+        damage(&place, &format!("base/{file}"));
+        let before = place.files("base");
+
+        let done = place.ok(&["restore", "base", "out", "--json"]);
+        for needle in ["skipping step 2 at", reason, name] {
+            assert!(done.err.contains(needle), "{index}: {}", done.err);
+        }
+        let skipped = &done.json()["skipped"];
+        assert_eq!((&skipped[0]["step"], skipped.as_array().unwrap().len()), (&2.into(), 1));
+        assert!(skipped[0]["reason"].as_str().unwrap().contains(reason), "{skipped}");
+        assert_restored(&place, "out", 1);
+
+        let named = if index == 4 { "no checkpoint of step 2" } else { reason };
+        place.fails(&["restore", "base", "named", "--step", "2"], 1, &[named]);
+        assert!(!place.path("named").exists());
+        assert_eq!(place.files("base"), before);
+        place.assert_no_temporaries();
+    }
+}
+
+#[test]
+fn bytes_are_not_compared_where_nobody_wants_it() {
+    let place = Place::new();
+    save_step(&place, "base", 1);
+    save_step(&place, "base", 2);
+    let shard = place.files("base").into_iter();
+    let shard = shard.filter(|f| f.contains("ckpt-2-")).find(|f| f.ends_with("rank-1.bin"));
+    let shard = format!("base/{}", shard.unwrap());
+    let mut damaged = place.read(&shard);
+    damaged[7] ^= 1;
+    place.write(&shard, &damaged);
+    assert_eq!(place.json(&["restore", "base", "out"])["verified"], true);
+    assert_restored(&place, "out", 1);
+    let done = place.ok(&["restore", "base", "blind", "--no-verify", "--json"]);
+    assert!(done.err.contains("without comparing checksums"), "{}", done.err);
+    assert_eq!((&done.json()["step"], &done.json()["verified"]), (&2.into(), &false.into()));
+    assert_eq!(place.read("blind/b"), damaged);
+    // Sizes are compared all the same.
+    place.write(&shard, &damaged[1..]);
+    place.ok(&["restore", "base", "blind", "--no-verify", "--force"]);
+    assert_restored(&place, "blind", 1);
+}
+
+/// Another program's checksums are compared in their own algorithm.
+#[test]
+fn checksums_of_every_known_algorithm_are_compared() {
+    let place = Place::new();
+    crate::bad_input::save_foreign(&place, "base", &json!(["a", "b"]));
+    let manifest = "base/manifests/ckpt-5-20250101-000000.json";
+    let text = String::from_utf8(place.read(manifest)).unwrap();
+    let sum = |algorithm: syncline::Algorithm, data: &[u8]| algorithm.checksum(data).to_string();
+    let ours = sum(syncline::Algorithm::Crc32c, b"shard 0");
+    for algorithm in [syncline::Algorithm::Crc32, syncline::Algorithm::Crc64Nvme] {
+        place.write(manifest, text.replace(&ours, &sum(algorithm, b"shard 0")).as_bytes());
+        place.ok(&["restore", "base", "out", "--force"]);
+        let other = sum(algorithm, b"another shard");
+        place.write(manifest, text.replace(&ours, &other).as_bytes());
+        place.fails(&["restore", "base", "other"], 1, &["rank-0.bin", &other]);
+        assert!(!place.path("other").exists());
+    }
 }
 
 #[test]
@@ -294,6 +378,11 @@ fn an_ieee_value_under_the_label_crc32c_is_accepted_with_a_warning() {
     // Any other value is damage.
     place.write(manifest, text.replace(&castagnoli, "crc32c:12345678").as_bytes());
     place.fails(&["restore", "base", "other"], 1, &["12345678"]);
+    assert!(!place.path("other").exists());
+    // And in a manifest of ours there is no other polynomial under that label: it does not read.
+    let ours = text.replace(&castagnoli, &ieee).replace("\"size\"", "\"raw_size\": 7, \"size\"");
+    place.write(manifest, ours.as_bytes());
+    place.fails(&["restore", "base", "other"], 1, &["manifest_checksum"]);
     assert!(!place.path("other").exists());
 }
 
