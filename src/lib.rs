@@ -61,7 +61,7 @@
 //! L3  engine/      threads, queue, tickets, reading of pieces
 //!     writer       the one writer             reader  parallel, verified reads
 //!     uri          names                      store/  what users see; opens a backend by scheme
-//! L4  checkpoint/  layout, manifest, save, restore, verify, catalog, gc
+//! L4  checkpoint/  layout, manifest, save, restore, verify, quick, catalog, prune, gc
 //! L5  cli/         the command `syncline` (feature `cli`), on the public API alone
 //!     fuzzing      what must hold of any input (`fuzz/`); compiled for fuzzing and for tests
 //! ```
@@ -100,6 +100,14 @@
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
 //! A panic in an I/O thread is the outcome of that job, and the pool lives on. Shutdown is drop order.
 //! Nothing is retried on a local disk: after a failed sync the kernel may have dropped the data.
+//!
+//! # Keeping house
+//!
+//! A manifest is a stranger's word until checked: sizes, counts and keys are bounded before they are used,
+//! and a key that leads out of the base by a symbolic link is neither read nor removed
+//! ([`ObjectStore::link_leaving`]). A prune removes nothing before it has read one checkpoint and found it
+//! good, and never the newest of these. A gc takes what was written since the newest complete checkpoint for
+//! a running save. So both may run beside one.
 //!
 //! # Servers
 //!

@@ -5,6 +5,8 @@
 mod bad_input;
 #[path = "cli/checkpoints.rs"]
 mod checkpoints;
+#[path = "cli/house.rs"]
+mod house;
 #[path = "cli/objects.rs"]
 mod objects;
 #[path = "cli/run.rs"]

@@ -275,6 +275,13 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
 
     /// Removes an unfinished upload found by `orphans`. One that is gone meanwhile is no error.
     fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()>;
+
+    /// The first symbolic link by which one of these keys, all below `root`, lies outside of it. None on
+    /// media without links.
+    fn link_leaving(&self, root: &str, keys: &[String], _: &Deadline) -> Result<Option<String>> {
+        let _ = (root, keys);
+        Ok(None)
+    }
 }
 
 /// A listing in progress.

@@ -46,8 +46,27 @@ impl Base {
         uri.strip_prefix(&self.uri)?.strip_prefix('/')
     }
 
+    /// The first symbolic link by which one of these keys leads out of the base.
+    pub fn link_leaving<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Option<String>> {
+        let uris: Vec<String> = keys.into_iter().map(|key| self.uri(key)).collect();
+        self.store.link_leaving(&self.uri, &uris)
+    }
+
+    /// Refuses keys that lead out of the base by a symbolic link: nothing there is read or removed.
+    pub fn check_within<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let Some(link) = self.link_leaving(keys)? else { return Ok(()) };
+        let detail = format!("{link} is a symbolic link out of the base, and is not followed");
+        Err(Error::new(ErrorKind::Corrupt, "follow links", detail)
+            .with_uri(self.base_uri())
+            .with_remedy("put what it points to in its place, or remove the link"))
+    }
+
     /// All objects of a folder and the folders below it, with their keys.
     pub fn list(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
+        self.check_within([folder])?;
         let mut found = Vec::new();
         for object in self.store.list(&self.uri(folder))? {
             let object = object?;
@@ -67,6 +86,7 @@ impl Base {
 
     /// A small document of known size.
     pub fn read_document_of(&self, key: &str, size_bytes: u64, bytes_max: u64) -> Result<Bytes> {
+        self.check_within([key])?;
         let uri = self.uri(key);
         let refuse = |why: String| Err(Error::new(ErrorKind::Corrupt, "read document", why));
         match size_bytes {
@@ -84,9 +104,10 @@ impl Base {
         self.store.put_with(&self.uri(key), text, WriteOptions::default().create_only()).map(drop)
     }
 
-    /// What the store knows of a rank's shard. `Incomplete` if it is missing, or if what has its name is
-    /// no object: the name is the manifest's, not the caller's mistake.
+    /// What the store knows of a rank's shard, which is within the base. `Incomplete` if it is missing, or if
+    /// what has its name is no object: the name is the manifest's, not the caller's mistake.
     pub fn stat_shard(&self, rank: u32, key: &str) -> Result<ObjectMeta> {
+        self.check_within([key])?;
         let uri = self.uri(key);
         self.store.stat(&uri).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {

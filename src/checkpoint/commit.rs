@@ -3,7 +3,6 @@
 //! The manifest is written create-only, so of two finalizers of one save exactly one wins. Nothing
 //! before it changes what readers see, and nothing after it may fail the save.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -17,10 +16,12 @@ use crate::time::{Deadline, rfc3339};
 use super::base::Base;
 use super::catalog::CheckpointInfo;
 use super::latest;
-use super::layout::{KeyLayout, Named, folder_of, join_some, name_ranks};
+use super::layout::{KeyLayout, Named, join_some, name_ranks};
 use super::manifest::{FORMAT_VERSION, Manifest, STATUS_COMPLETE, absent_ranks};
+use super::quick::{differs, objects_of};
 use super::receipt::{Receipt, is_shard_of};
 use super::shard::ShardMeta;
+use super::verify::ShardState;
 
 /// What a manifest says beside its shards.
 pub(super) struct Heading<'a> {
@@ -222,7 +223,7 @@ pub(super) fn commit(
         _ => error,
     })?;
     let info = CheckpointInfo::new(layout.step(), layout.timestamp().clone());
-    latest::publish_or_warn(base, Some(&info));
+    latest::publish_or_warn(base, &info);
     Ok(info)
 }
 
@@ -262,23 +263,16 @@ impl std::fmt::Display for WrongShard {
 /// Looks at all shards by listing their folders, which costs a request per thousand shards rather
 /// than one each, and returns those that are gone, of another size, or of another entity tag.
 pub(super) fn wrong_shards(base: &Base, shards: &[ShardMeta]) -> Result<Vec<WrongShard>> {
-    let folders: BTreeSet<&str> = shards.iter().map(|shard| folder_of(&shard.key)).collect();
-    let folders: Vec<&str> = folders.into_iter().collect();
-    let listings = base.in_parallel(&folders, |folder| base.list(folder))?;
-    let mut found: HashMap<String, ObjectMeta> = HashMap::with_capacity(shards.len());
-    for listing in listings {
-        found.extend(listing?);
-    }
+    let found = objects_of(base, &shards.iter().collect::<Vec<_>>())?;
     let wrong = shards.iter().filter_map(|shard| {
-        let why = match found.get(&shard.key) {
+        let why = match found.get(&shard.key).map(|object| differs(shard, object)) {
             None => "missing".to_owned(),
-            Some(object) if object.size_bytes != shard.size => {
-                format!("{} bytes instead of {}", object.size_bytes, shard.size)
+            Some(None) => return None,
+            Some(Some(ShardState::WrongSize { found_bytes })) => {
+                format!("{found_bytes} bytes instead of {}", shard.size)
             }
-            Some(object) => match (&object.etag, &shard.etag) {
-                (Some(now), Some(then)) if now != then => format!("etag {now} instead of {then}"),
-                _ => return None,
-            },
+            Some(Some(ShardState::Changed { why })) => why,
+            Some(Some(other)) => format!("{other:?}"),
         };
         Some(WrongShard { rank: shard.rank, why })
     });

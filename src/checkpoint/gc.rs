@@ -1,10 +1,14 @@
 //! Collecting what interrupted saves left behind: temporary files, and shards and receipts that
 //! belong to no checkpoint.
 //!
-//! A save in progress looks like an interrupted one. What tells them apart is age: a save is left
-//! alone as long as anything of it, temporary files included, was written less than `older_than`
-//! ago. Choose it above the longest save. What a readable manifest names is never garbage, whatever
-//! its age; where a manifest cannot be read, see `references.rs`.
+//! A save in progress looks like an interrupted one. Two things tell them apart. Age: a save is left
+//! alone as long as anything of it, temporary files included, was written less than `older_than` ago;
+//! choose it above the longest save. And the newest checkpoint that is complete: what was written since
+//! its manifest may be of the save that follows it, and is shown but never removed. (In a base without
+//! any checkpoint age alone decides. Where there are some and none is complete, nothing is removed.)
+//!
+//! What a readable manifest names is never garbage, whatever its age; where a manifest cannot be read,
+//! see `references.rs`. Symbolic links to directories are not walked through.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -29,7 +33,7 @@ use super::{CheckpointInfo, CheckpointStore};
 pub enum GarbageKind {
     /// A temporary file or unfinished upload.
     Temporary,
-    /// A shard that no manifest names, of a save that has no manifest.
+    /// A shard that no manifest names.
     Shard,
     /// A receipt: of a save that has no manifest, or of one that has and needs it no more.
     Receipt,
@@ -64,10 +68,12 @@ pub struct GcReport {
 
 impl CheckpointStore {
     /// Finds what interrupted saves left behind and wrote last at least `older_than` ago; removes
-    /// it if `delete`.
+    /// it if `delete`, but what was written since the newest complete checkpoint, or at a time that
+    /// the medium does not tell. In a base without any checkpoint `older_than` alone decides.
     ///
     /// # Errors
-    /// What the medium reports. What was removed before is gone.
+    /// `Corrupt` if something to be removed lies behind a symbolic link out of the base; what the
+    /// medium reports. What was removed before is gone.
     pub fn gc(&self, older_than: Duration, delete: bool) -> Result<GcReport> {
         let base = &*self.base;
         // Shards before manifests: a save that is finalized in between is then seen as finalized.
@@ -76,34 +82,94 @@ impl CheckpointStore {
         let references = References::gather(base, &checkpoints)?;
 
         let now = SystemTime::now();
-        let old = |modified: SystemTime| match now.duration_since(modified) {
-            Ok(age) => age >= older_than,
-            Err(_) => older_than.is_zero(),
-        };
-        let mut youngest: HashMap<(u64, Timestamp), SystemTime> = HashMap::new();
-        for item in &found {
+        let old = |modified: Option<SystemTime>| {
             // An object without a time counts as young.
-            let modified = item.garbage.modified.unwrap_or(now);
-            if let Some(save) = &item.save {
-                let entry = youngest.entry(save.clone()).or_insert(modified);
-                *entry = modified.max(*entry);
-            }
+            let age = modified.map_or(Ok(Duration::ZERO), |modified| now.duration_since(modified));
+            age.map_or(older_than.is_zero(), |age| age >= older_than)
+        };
+        for item in &mut found {
+            item.finalized = item.save.as_ref().is_some_and(|(step, ts)| {
+                let name = |info: &CheckpointInfo| (info.step, &info.timestamp).cmp(&(*step, ts));
+                checkpoints.binary_search_by(name).is_ok()
+            });
         }
-        found.retain(|item| {
-            let modified = match &item.save {
-                Some(save) => youngest[save],
-                None => item.garbage.modified.unwrap_or(now),
-            };
-            old(modified) && item.is_garbage(&checkpoints, &references)
-        });
+        let youngest = last_writes(&found);
+        let written = |item: &Found| match &item.save {
+            Some(save) => youngest[save],
+            None => item.garbage.modified,
+        };
+        found.retain(|item| old(written(item)) && item.is_garbage(&references));
         found.sort_by(|a, b| a.garbage.uri.cmp(&b.garbage.uri));
         let mut notes = references.notes;
+        if !checkpoints.is_empty() && found.iter().any(|item| !item.finalized) {
+            let newest = self.newest_complete(&checkpoints)?;
+            for item in &mut found {
+                item.recent = !item.finalized && !newest.is_after(written(item));
+            }
+            notes.extend(newest.note(found.iter().filter(|item| item.recent).count()));
+        }
         if delete {
             notes.extend(remove(base, &mut found)?);
         }
         let garbage = found.into_iter().map(|item| item.garbage).collect();
         Ok(GcReport { garbage, notes })
     }
+
+    /// The newest checkpoint whose shards are all there in the stated sizes.
+    fn newest_complete(&self, checkpoints: &[CheckpointInfo]) -> Result<Newest> {
+        for info in checkpoints.iter().rev() {
+            if self.why_incomplete(info)?.is_none() {
+                // From a listing, as the times that are compared with it.
+                let listed = self.base.list(&info.manifest_key)?;
+                let object = listed.into_iter().find(|(key, _)| *key == info.manifest_key);
+                let written = object.and_then(|(_, object)| object.modified);
+                return Ok(Newest { info: Some(info.clone()), written: written.map(whole_second) });
+            }
+        }
+        Ok(Newest { info: None, written: None })
+    }
+}
+
+/// The newest complete checkpoint, and when its manifest was written, where the medium tells.
+struct Newest {
+    info: Option<CheckpointInfo>,
+    written: Option<SystemTime>,
+}
+
+impl Newest {
+    /// Whether it is surely younger than what was written at this time.
+    fn is_after(&self, written: Option<SystemTime>) -> bool {
+        matches!((written, self.written), (Some(item), Some(newest)) if item < newest)
+    }
+
+    /// What there is to say of so many objects that stay for its sake.
+    fn note(&self, recent: usize) -> Option<String> {
+        let why = match &self.info {
+            Some(info) => format!("not older than the newest complete checkpoint, {info}"),
+            None => "and no checkpoint is complete".to_owned(),
+        };
+        (recent > 0).then(|| format!("{recent} objects may be of a running save and stay: {why}"))
+    }
+}
+
+/// Media tell times in different precisions, the same medium in listings and elsewhere. Cut to the
+/// coarsest, a time is never later than another that came before it.
+fn whole_second(time: SystemTime) -> SystemTime {
+    let nanos = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    time - Duration::from_nanos(nanos.into())
+}
+
+/// When anything of a save was last written to; `None` where that of one object is not known.
+fn last_writes(found: &[Found]) -> HashMap<(u64, Timestamp), Option<SystemTime>> {
+    let mut youngest = HashMap::new();
+    for item in found {
+        if let Some(save) = &item.save {
+            let modified = item.garbage.modified;
+            let entry = youngest.entry(save.clone()).or_insert(modified);
+            *entry = modified.zip(*entry).map(|(modified, entry)| modified.max(entry));
+        }
+    }
+    youngest
 }
 
 /// An object that may be garbage.
@@ -115,27 +181,29 @@ struct Found {
     save: Option<(u64, Timestamp)>,
     /// As the store names it, for temporary files.
     orphan: Option<Orphan>,
+    /// Whether the save had a manifest when manifests were read.
+    finalized: bool,
+    /// Whether it may be of a save that follows the newest complete checkpoint.
+    recent: bool,
 }
 
 impl Found {
-    fn is_garbage(&self, checkpoints: &[CheckpointInfo], references: &References) -> bool {
-        let (Some(key), Some((step, ts))) = (&self.key, &self.save) else { return true };
-        match self.garbage.kind {
-            GarbageKind::Temporary | GarbageKind::Receipt => true,
-            GarbageKind::Shard => {
-                let finalized = checkpoints
-                    .binary_search_by(|info| (info.step, &info.timestamp).cmp(&(*step, ts)))
-                    .is_ok();
-                !finalized && !references.need(key, *step)
+    fn is_garbage(&self, references: &References) -> bool {
+        match (&self.key, &self.save, self.garbage.kind) {
+            (Some(key), Some(save), GarbageKind::Shard) => {
+                !references.need(key, save.0) && !references.lost(save)
             }
+            _ => true,
         }
     }
 }
 
-/// Removes garbage, but the shards of saves that were finalized since they were found, and what only the
-/// medium itself removes in time. Returns what there is to say of the latter.
+/// Removes garbage, but what is recent, the shards of saves that were finalized since they were found,
+/// and what only the medium itself removes in time. Returns what there is to say of the latter.
 fn remove(base: &Base, found: &mut [Found]) -> Result<Option<String>> {
-    let orphans: Vec<&Orphan> = found.iter().filter_map(|item| item.orphan.as_ref()).collect();
+    let old = || found.iter().filter(|item| !item.recent);
+    base.check_within(old().filter_map(|item| item.key.as_deref()))?;
+    let orphans: Vec<&Orphan> = old().filter_map(|item| item.orphan.as_ref()).collect();
     let orphan_keys: Vec<String> =
         orphans.iter().filter_map(|orphan| base.key_of(&orphan.uri)).map(str::to_owned).collect();
     let outcomes = base.in_parallel(&orphans, |orphan| base.store.delete_orphan(orphan))?;
@@ -162,7 +230,8 @@ fn remove(base: &Base, found: &mut [Found]) -> Result<Option<String>> {
         .iter()
         .map(|item| {
             let finalized = item.save.as_ref().is_some_and(|save| finalized[save]);
-            (finalized && item.garbage.kind == GarbageKind::Shard)
+            (finalized && !item.finalized && item.garbage.kind == GarbageKind::Shard)
+                || item.recent
                 || lasting.contains(&item.garbage.uri)
         })
         .collect();
@@ -192,6 +261,8 @@ fn find(base: &Base) -> Result<Vec<Found>> {
             key: None,
             save: save_of_path(&orphan.uri),
             orphan: Some(orphan),
+            finalized: false,
+            recent: false,
         });
     }
     for folder in [SHARDS, RECEIPTS] {
@@ -212,6 +283,8 @@ fn find(base: &Base) -> Result<Vec<Found>> {
                 key: Some(key),
                 save: Some((step, ts)),
                 orphan: None,
+                finalized: false,
+                recent: false,
             });
         }
     }

@@ -6,8 +6,8 @@
 //! that are listed, and whose manifest exists. So a hint that is missing, broken, stale or points
 //! at a removed checkpoint changes nothing.
 //!
-//! Whoever saves, prunes or deletes points the hint at the newest checkpoint afterwards. Saving an
-//! older step therefore never moves it backwards; to go back, delete the later checkpoints. Two
+//! Whoever saves points the hint at the newest checkpoint afterwards, and whoever prunes or deletes
+//! points it at what will remain before anything goes. Saving an older step therefore never moves it backwards; to go back, delete the later checkpoints. Two
 //! savers may write it in either order: the loser leaves a stale hint until the next save.
 
 use serde::{Deserialize, Serialize};
@@ -68,22 +68,42 @@ pub(super) fn newest(base: &Base) -> Result<Option<CheckpointInfo>> {
     }
 }
 
-/// Points the hint at the newest checkpoint, or removes it where there is none. `known` was just
-/// saved and counts although a listing may lag behind.
-pub(super) fn publish(base: &Base, known: Option<&CheckpointInfo>) -> Result<()> {
-    let newest = list_names(base)?.pop().max(known.cloned());
+/// Points the hint at the newest checkpoint. `known` was just saved and counts although a listing may
+/// lag behind. A failure is only logged: the checkpoints stand without the hint.
+pub(super) fn publish_or_warn(base: &Base, known: &CheckpointInfo) {
+    let point = || {
+        let newest = list_names(base)?.pop().max(Some(known.clone()));
+        point_at(base, newest)
+    };
+    if let Err(error) = point() {
+        log::warn!("{LATEST_KEY} was not updated, which readers survive: {error}");
+    }
+}
+
+/// Points the hint at the newest checkpoint beside those that are about to go, or removes it where
+/// there is none.
+pub(super) fn publish_without(base: &Base, going: &[CheckpointInfo]) -> Result<()> {
+    let stays = |info: &CheckpointInfo| !going.contains(info);
+    let listed = list_names(base)?.into_iter().rfind(stays);
+    match read(base) {
+        // Ahead of a listing that lags behind: somebody just saved it.
+        Ok(Some(hint))
+            if Some(&hint) > listed.as_ref()
+                && stays(&hint)
+                && base.store.exists(&base.uri(&hint.manifest_key))? =>
+        {
+            Ok(())
+        }
+        _ => point_at(base, listed),
+    }
+}
+
+fn point_at(base: &Base, newest: Option<CheckpointInfo>) -> Result<()> {
     let Some(newest) = newest else { return delete_if_there(base, LATEST_KEY) };
     if matches!(read(base), Ok(Some(hint)) if hint == newest) {
         return Ok(());
     }
     base.store.put(&base.uri(LATEST_KEY), &to_json(&newest)).map(drop)
-}
-
-/// As [`publish`], but a failure is only logged: the checkpoints stand without the hint.
-pub(super) fn publish_or_warn(base: &Base, known: Option<&CheckpointInfo>) {
-    if let Err(error) = publish(base, known) {
-        log::warn!("{LATEST_KEY} was not updated, which readers survive: {error}");
-    }
 }
 
 /// What the hint says; `None` where there is none.

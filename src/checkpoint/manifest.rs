@@ -358,6 +358,74 @@ mod tests {
         );
     }
 
+    #[test]
+    fn depth_costs_no_stack_and_sums_do_not_overflow() {
+        let nested = |depth: usize| {
+            let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            let text = String::from_utf8(sample().to_json())
+                .unwrap()
+                .replace("\"user_meta\": {", &format!("\"user_meta\": {{\"deep\": {text},"));
+            // Sealed anew, so that nothing but the depth is wrong.
+            let end = text.rfind('"').unwrap() + 1;
+            let start = text.find(&format!("\"{SEAL}\"")).unwrap();
+            let sum = Algorithm::Crc32c.checksum(&text.as_bytes()[..start]);
+            format!("{}\"{SEAL}\": \"{sum}\"{}", &text[..start], &text[end..])
+        };
+        Manifest::from_json(nested(50).as_bytes()).unwrap();
+        for depth in [1_000, 1_000_000] {
+            let error = Manifest::from_json(nested(depth).as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        }
+        let vast = foreign(|v| {
+            for shard in v["shards"].as_array_mut().unwrap() {
+                shard["size"] = json!(i64::MAX);
+            }
+        });
+        assert_eq!(vast.unwrap().stored_bytes(), u64::MAX);
+        for size in [json!(1u64 << 63), json!(u64::MAX - 1), json!(1.8e19), json!("9")] {
+            let error = foreign(|v| v["shards"][0]["size"] = size.clone()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{size}: {error}");
+        }
+    }
+
+    /// Nanoseconds that this thread ran, whatever else the machine does.
+    fn ran_ns() -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_million_shards_take_a_million_times_as_long_as_one() {
+        const MANY: u32 = 1_000_000;
+        const TIMES: u32 = 16;
+        let ns_for = |ranks: u32| {
+            let shard =
+                |rank| format!("{{\"rank\":{rank},\"key\":\"shards/{rank}.bin\",\"size\":1}}");
+            // In the worst order.
+            let shards: Vec<String> = (0..ranks).rev().map(shard).collect();
+            let text = format!(
+                "{{\"format_version\":1,\"framework\":\"f\",\"global_step\":5,\"epoch\":0,\"wall_time\":\"\",\
+                 \"world_size\":{ranks},\"shards\":[{}],\"status\":\"complete\"}}",
+                shards.join(",")
+            );
+            let before = ran_ns();
+            let read = Manifest::from_json(text.as_bytes()).unwrap();
+            assert_eq!(read.shard(ranks - 1).unwrap().rank, ranks - 1);
+            // Twice over, each missing its fellow: what the error says is short.
+            let forged = text.replacen("\"rank\":1,", "\"rank\":0,", 1);
+            let error = Manifest::from_json(forged.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("twice: 0") && error.len() < 1000, "{error}");
+            (ran_ns() - before).max(1)
+        };
+        let few = (0..3).map(|_| ns_for(MANY / TIMES)).min().unwrap();
+        let many = ns_for(MANY);
+        // Quadratic would be 256 times as long; caches may cost some.
+        assert!(
+            many / few < 5 * u64::from(TIMES),
+            "{many} ns for {MANY}, {few} ns for a {TIMES}th"
+        );
+    }
+
     prop_compose! {
         fn any_manifest()(
             data in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6),

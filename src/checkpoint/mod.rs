@@ -53,6 +53,8 @@ mod latest;
 mod layout;
 mod manifest;
 mod proof;
+mod prune;
+mod quick;
 mod receipt;
 mod references;
 mod remove;
@@ -62,15 +64,16 @@ mod seal;
 mod shard;
 mod verify;
 
-pub use catalog::{CheckpointInfo, CheckpointSummary, ListedCheckpoint, PruneReport};
+pub use catalog::{CheckpointInfo, CheckpointSummary, ListedCheckpoint};
 pub use gc::{Garbage, GarbageKind, GcReport};
 pub use good::{Choice, Good, Skipped};
 pub use layout::{KeyLayout, Strategy};
 pub use manifest::Manifest;
+pub use prune::{PruneOptions, PruneReport};
 pub use restore::Reader;
 pub use save::Writer;
 pub use shard::ShardMeta;
-pub use verify::{ByteRange, ShardReport, ShardState, Verdict, VerifyReport};
+pub use verify::{BlockRange, ByteRange, ShardReport, ShardState, Verdict, VerifyReport};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -129,6 +132,16 @@ impl CheckpointStore {
     /// The URI of an object of the base, such as [`ShardMeta::key`].
     pub fn uri(&self, key: &str) -> String {
         self.base.uri(key)
+    }
+
+    /// The URI of a shard that a manifest names, once it is known that its key does not lead out of the
+    /// base by a symbolic link. [`Reader`] asks by itself; this is for those who read without it.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the link; what the medium reports.
+    pub fn shard_uri(&self, shard: &ShardMeta) -> Result<String> {
+        self.base.check_within([shard.key.as_str()])?;
+        Ok(self.base.uri(&shard.key))
     }
 
     /// The keys of the save (`step`, `ts`), with this store's strategy.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::{ErrorKind, Result};
+use crate::time::Timestamp;
 
 use super::base::Base;
 use super::catalog::CheckpointInfo;
@@ -15,6 +16,9 @@ pub(super) struct References {
     /// Steps with a manifest that is damaged. The ancestor's shards may lie under another timestamp
     /// than their manifest, so all of the step is left alone.
     unknown_steps: HashSet<u64>,
+    /// Saves whose manifest was listed and is gone: somebody removes their shards at this moment, or a
+    /// listing lags behind.
+    vanished: HashSet<(u64, Timestamp)>,
     /// Whether a manifest of a later version is there: it may name anything.
     all: bool,
     /// What was left alone and why, for people.
@@ -38,7 +42,9 @@ impl References {
             match outcome {
                 Ok(keys) => references.keys.extend(keys),
                 Err(error) => match error.kind() {
-                    ErrorKind::NotFound => {}
+                    ErrorKind::NotFound => {
+                        references.vanished.insert((info.step, info.timestamp.clone()));
+                    }
                     ErrorKind::Corrupt | ErrorKind::Incomplete => {
                         references.unknown_steps.insert(info.step);
                         let step = info.step;
@@ -55,6 +61,11 @@ impl References {
             }
         }
         Ok(references)
+    }
+
+    /// Whether the manifest of this save vanished while it was to be read.
+    pub fn lost(&self, save: &(u64, Timestamp)) -> bool {
+        self.vanished.contains(save)
     }
 
     /// Whether a shard of this key, found in a folder of this step, may be needed.

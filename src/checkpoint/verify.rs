@@ -1,6 +1,6 @@
 //! Verifying: read everything, tell what is damaged and where.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,6 +25,18 @@ pub struct ByteRange {
     pub offset_bytes: u64,
     /// Number of bytes.
     pub length_bytes: u64,
+    /// The checksum blocks these bytes are; `None` where the manifest has none.
+    pub blocks: Option<BlockRange>,
+}
+
+/// Neighbouring blocks of a shard, counted from 0: those of the manifest's `part_checksums`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
+pub struct BlockRange {
+    /// The first.
+    pub first: u64,
+    /// The last, which may be the first.
+    pub last: u64,
 }
 
 /// What became of a shard.
@@ -44,6 +56,24 @@ pub enum ShardState {
     },
     /// Not there.
     Missing,
+    /// Its key leads out of the base by a symbolic link, and was not followed.
+    Foreign {
+        /// The link.
+        link: String,
+    },
+    /// Another object than the one that was saved, by what the server keeps of it.
+    Changed {
+        /// What differs.
+        why: String,
+    },
+    /// The server keeps the checksum that the manifest states. Nothing was read
+    /// ([`verify_quick`](CheckpointStore::verify_quick)).
+    SameChecksum,
+    /// The server keeps no checksum to compare, but the entity tag of the save: nobody replaced the
+    /// object. Nothing was read.
+    SameTag,
+    /// Of the right size, and the medium keeps nothing else to compare. Not verified.
+    SizeOnly,
     /// Of another size than the manifest says.
     WrongSize {
         /// Bytes found.
@@ -62,14 +92,25 @@ pub enum ShardState {
 }
 
 impl ShardState {
-    /// Whether a restore of the shard succeeds.
+    /// Whether a restore of the shard succeeds: by its bytes, or by the word of the server that keeps
+    /// them.
     pub fn is_good(&self) -> bool {
-        matches!(self, ShardState::Ok | ShardState::NoChecksum)
+        use ShardState::{NoChecksum, Ok, SameChecksum, SameTag};
+        matches!(self, Ok | NoChecksum | SameChecksum | SameTag)
     }
 
     /// Whether nothing can be said: the shard could not be read, or not by this version.
     pub fn is_unknown(&self) -> bool {
         matches!(self, ShardState::Unreadable { .. } | ShardState::Unsupported { .. })
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self {
+            state if state.is_good() => Verdict::Good,
+            ShardState::SizeOnly => Verdict::Unverified,
+            state if state.is_unknown() => Verdict::Unknown,
+            _ => Verdict::Damaged,
+        }
     }
 }
 
@@ -94,6 +135,8 @@ pub struct ShardReport {
 pub enum Verdict {
     /// The checkpoint restores: its manifest reads, and so does every shard.
     Good,
+    /// All is there in the right size, and that is all that was looked at.
+    Unverified,
     /// Nothing was found damaged, but not all could be read: no permission, a failing disk, a format of
     /// a later version. Neither a reason to trust the checkpoint nor one to remove it.
     Unknown,
@@ -143,6 +186,29 @@ impl CheckpointStore {
         checkpoint: &CheckpointInfo,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<VerifyReport> {
+        self.report_of(checkpoint, |manifest, foreign| {
+            self.base.in_parallel(&manifest.shards, |shard| {
+                let mut told = 0;
+                let outcome = match foreign.get(shard.key.as_str()) {
+                    Some(link) => (ShardState::Foreign { link: link.clone() }, 0),
+                    None => verify_shard(&self.base, shard, &mut |bytes| {
+                        told += bytes;
+                        progress(bytes);
+                    }),
+                };
+                progress(shard.size.saturating_sub(told));
+                outcome
+            })
+        })
+    }
+
+    /// Reads the manifest, has `look` find the state of each shard and the bytes read for it, and adds
+    /// it all up. `look` is also told which keys lead out of the base, and by which link.
+    pub(super) fn report_of(
+        &self,
+        checkpoint: &CheckpointInfo,
+        look: impl FnOnce(&Manifest, &HashMap<&str, String>) -> Result<Vec<(ShardState, u64)>>,
+    ) -> Result<VerifyReport> {
         let mut report = VerifyReport {
             step: checkpoint.step,
             timestamp: checkpoint.timestamp.clone(),
@@ -166,27 +232,15 @@ impl CheckpointStore {
                 return Ok(report);
             }
         };
-        let states = self.base.in_parallel(&manifest.shards, |shard| {
-            let mut told = 0;
-            let outcome = verify_shard(&self.base, shard, &mut |bytes| {
-                told += bytes;
-                progress(bytes);
-            });
-            progress(shard.size.saturating_sub(told));
-            outcome
-        })?;
+        let foreign = foreign_keys(&self.base, &manifest)?;
+        let states = look(&manifest, &foreign)?;
         for (shard, (state, read_bytes)) in manifest.shards.iter().zip(states) {
             let (rank, key, size_bytes) = (shard.rank, shard.key.clone(), shard.size);
-            let verdict = match &state {
-                state if state.is_good() => Verdict::Good,
-                state if state.is_unknown() => Verdict::Unknown,
-                _ => Verdict::Damaged,
-            };
-            report.verdict = report.verdict.max(verdict);
+            report.verdict = report.verdict.max(state.verdict());
             report.shards.push(ShardReport { rank, key, size_bytes, state });
             report.read_bytes += read_bytes;
         }
-        report.notes = strangers(&self.base, checkpoint, &manifest)?;
+        report.notes = strangers(&self.base, checkpoint, &manifest, &foreign)?;
         Ok(report)
     }
 
@@ -207,6 +261,18 @@ impl CheckpointStore {
         });
         Ok(garbage.chain(report.notes.iter().cloned()).collect())
     }
+}
+
+/// The keys that lead out of the base, each with its link. One question where there is none.
+fn foreign_keys<'a>(base: &Base, manifest: &'a Manifest) -> Result<HashMap<&'a str, String>> {
+    let mut foreign = HashMap::new();
+    let keys = || manifest.shards.iter().map(|shard| shard.key.as_str());
+    if base.link_leaving(keys())?.is_some() {
+        for key in keys() {
+            foreign.extend(base.link_leaving([key])?.map(|link| (key, link)));
+        }
+    }
+    Ok(foreign)
 }
 
 /// What became of one shard, and the bytes read to know it.
@@ -254,7 +320,7 @@ pub(super) fn verify_bytes(
         Proof::Whole(whole) => match whole.check_object(base, shard) {
             Ok(()) => Ok((ShardState::Ok, shard.size)),
             Err(error) if error.kind() == ErrorKind::ChecksumMismatch => {
-                let all = ByteRange { offset_bytes: 0, length_bytes: shard.size };
+                let all = ByteRange { offset_bytes: 0, length_bytes: shard.size, blocks: None };
                 Ok((ShardState::Damaged { ranges: vec![all] }, shard.size))
             }
             Err(error) => Err(error),
@@ -267,42 +333,56 @@ fn differing_ranges(expected: &BlockChecksums, actual: &BlockChecksums) -> Vec<B
     let mut ranges: Vec<ByteRange> = Vec::new();
     let pairs = expected.crc32c().iter().zip(actual.crc32c());
     for (index, _) in pairs.enumerate().filter(|(_, (expected, actual))| expected != actual) {
-        let offset_bytes = index as u64 * expected.block_bytes();
         let length_bytes = expected.bytes_of(index);
+        let block = index as u64;
         match ranges.last_mut() {
-            Some(last) if last.offset_bytes + last.length_bytes == offset_bytes => {
-                last.length_bytes += length_bytes;
+            Some(ByteRange { length_bytes: sum, blocks: Some(blocks), .. })
+                if blocks.last + 1 == block =>
+            {
+                *sum += length_bytes;
+                blocks.last = block;
             }
-            _ => ranges.push(ByteRange { offset_bytes, length_bytes }),
+            _ => ranges.push(ByteRange {
+                offset_bytes: block * expected.block_bytes(),
+                length_bytes,
+                blocks: Some(BlockRange { first: block, last: block }),
+            }),
         }
     }
     ranges
 }
 
 /// Objects in the checkpoint's folders that are not of it.
-fn strangers(base: &Base, checkpoint: &CheckpointInfo, manifest: &Manifest) -> Result<Vec<String>> {
+fn strangers(
+    base: &Base,
+    checkpoint: &CheckpointInfo,
+    manifest: &Manifest,
+    foreign: &HashMap<&str, String>,
+) -> Result<Vec<String>> {
     let own: HashSet<&str> = manifest.shards.iter().map(|shard| shard.key.as_str()).collect();
     let folders: BTreeSet<&str> = manifest
         .shards
         .iter()
-        .map(|shard| folder_of(&shard.key))
+        .map(|shard| shard.key.as_str())
+        .filter(|key| !foreign.contains_key(key))
+        .map(folder_of)
         .filter(|folder| !folder.is_empty())
         .collect();
     let folders: Vec<&str> = folders.into_iter().collect();
-    let mut foreign = Vec::new();
+    let mut others = Vec::new();
     for listing in base.in_parallel(&folders, |folder| base.list(folder))? {
-        foreign.extend(
+        others.extend(
             listing?.into_iter().map(|(key, _)| key).filter(|key| !own.contains(key.as_str())),
         );
     }
     let layout = KeyLayout::new(checkpoint.step, checkpoint.timestamp.clone(), Strategy::Flat);
     let receipts = base.list(&layout.receipts_folder())?;
     let mut notes = Vec::new();
-    if !foreign.is_empty() {
-        let count = foreign.len();
+    if !others.is_empty() {
+        let count = others.len();
         notes.push(format!(
             "{count} objects not of this checkpoint: {}",
-            join_some(foreign.into_iter())
+            join_some(others.into_iter())
         ));
     }
     if !receipts.is_empty() {

@@ -123,6 +123,8 @@ pub enum Command {
     Rm(Rm),
     /// Print CRC32C checksums, one line per object
     Sum(Sum),
+    /// Remove old checkpoints, never the newest that is good
+    Prune(Prune),
     /// Find, and with --delete remove, what interrupted saves left behind
     Gc(Gc),
     /// Measure the engine against what the medium can do without it
@@ -221,8 +223,11 @@ pub struct Show {
 Examples:
   syncline verify /data/ckpt
   syncline verify /data/ckpt --all --json
+  syncline verify s3://bucket/ckpt --quick
 
-Exit status 1 if anything is damaged or missing. What interrupted saves left is noted, not damage.")]
+Exit status 1 if anything is damaged or missing. What interrupted saves left is noted, not damage.
+--quick finds what is missing, cut or replaced, but no decay: a shard of which the medium keeps nothing but
+the size is called so, and the checkpoint is not called good.")]
 pub struct Verify {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]
@@ -233,6 +238,9 @@ pub struct Verify {
     /// Every checkpoint of the base
     #[arg(long)]
     pub all: bool,
+    /// Compare sizes, entity tags and the checksums that servers keep; read no shard
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// `syncline put`
@@ -332,6 +340,33 @@ pub struct Sum {
     pub names: Vec<String>,
 }
 
+/// `syncline prune`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  syncline prune /data/ckpt --keep 3 --dry-run
+  syncline prune s3://bucket/ckpt --keep 3 --keep-every 1000
+
+Checkpoints are read from the newest on until one is good; that one stays, also beyond the number. If none is
+good, nothing is removed, and the exit status is 1. Incomplete ones do not count and stay.")]
+pub struct Prune {
+    /// Where the checkpoints are
+    #[arg(value_name = "BASE")]
+    pub base: String,
+    /// How many of the newest complete checkpoints stay
+    #[arg(long, value_name = "N")]
+    pub keep: usize,
+    /// Keep also those whose step is a multiple of K
+    #[arg(long, value_name = "K")]
+    pub keep_every: Option<u64>,
+    /// Take shards of the right size for good, and read none
+    #[arg(long)]
+    pub trust_sizes: bool,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `syncline gc`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -339,7 +374,8 @@ Examples:
   syncline gc /data/ckpt
   syncline gc /data/ckpt --older-than 7d --delete
 
-Only what is older than the longest save may be removed: a running save's files look the same.")]
+Only what is older than the longest save may be removed: a running save's files look the same. What was written
+since the newest complete checkpoint is shown and stays; in a base without any checkpoint the age alone decides.")]
 pub struct Gc {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]

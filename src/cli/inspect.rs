@@ -1,14 +1,14 @@
-//! The commands that look at a base: list, show, verify, gc.
+//! The commands that look at a base: list, show, verify.
 
 use serde_json::{Value, json};
 use syncline::checkpoint::{
-    CheckpointInfo, CheckpointStore, GcReport, Manifest, ShardReport, ShardState, Verdict,
+    ByteRange, CheckpointInfo, CheckpointStore, Manifest, ShardReport, ShardState, Verdict,
     VerifyReport,
 };
 
-use crate::args::{Gc, List, Show, Verify};
+use crate::args::{List, Show, Verify};
 use crate::failure::Failure;
-use crate::output::{Column, Table, human_bytes, human_time, printable};
+use crate::output::{Column, Table, human_bytes, printable};
 use crate::session::Session;
 
 /// Damaged ranges of a shard that are printed; the rest is counted. JSON has them all.
@@ -128,12 +128,12 @@ pub fn verify(session: &Session, args: &Verify) -> Result<(), Failure> {
     if chosen.is_empty() {
         return Err(no_checkpoint("verify", &args.base, args.step));
     }
-    let reports = verify_each(session, &store, &chosen)?;
+    let reports = verify_each(session, &store, &chosen, args.quick)?;
     let leftovers = store.leftovers()?;
     let count = |verdict| reports.iter().filter(|report| report.verdict == verdict).count();
     let (bad, unknown) = (count(Verdict::Damaged), count(Verdict::Unknown));
     let value = json!({
-        "good": bad + unknown == 0,
+        "good": reports.iter().all(VerifyReport::is_good),
         "checkpoints": reports.iter().map(report_json).collect::<Vec<_>>(),
         "notes": leftovers,
     });
@@ -163,9 +163,14 @@ fn verify_each(
     session: &Session,
     store: &CheckpointStore,
     chosen: &[CheckpointInfo],
+    quick: bool,
 ) -> Result<Vec<VerifyReport>, Failure> {
     let mut reports = Vec::new();
     for info in chosen {
+        if quick {
+            reports.push(store.verify_quick(info)?);
+            continue;
+        }
         let total = store.reader().load_manifest(&info.manifest_key).ok().map(|m| m.stored_bytes());
         let bar = session.progress.bar(&format!("step {}", info.step), total);
         let progress = |bytes: u64| bar.add(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -184,6 +189,7 @@ fn report_json(report: &VerifyReport) -> Value {
 fn report_text(report: &VerifyReport) -> String {
     let verdict = match report.verdict {
         Verdict::Good => "good",
+        Verdict::Unverified => "there in the right sizes, not verified",
         Verdict::Unknown => "COULD NOT BE READ",
         Verdict::Damaged => "DAMAGED",
     };
@@ -221,15 +227,14 @@ fn state_text(shard: &ShardReport) -> String {
         ShardState::WrongSize { found_bytes } => format!("wrong size: {found_bytes} bytes found"),
         ShardState::Unreadable { why } => format!("unreadable: {why}"),
         ShardState::Unsupported { why } => format!("unsupported: {why}"),
+        ShardState::Foreign { link } => format!("foreign: {link} leads out of the base"),
+        ShardState::Changed { why } => format!("changed: {why}"),
+        ShardState::SameChecksum => "same checksum on the server".to_owned(),
+        ShardState::SameTag => "same entity tag on the server".to_owned(),
+        ShardState::SizeOnly => "size only".to_owned(),
         ShardState::Damaged { ranges } if ranges.is_empty() => "damaged".to_owned(),
         ShardState::Damaged { ranges } => {
-            let shown = ranges.iter().take(RANGES_SHOWN).map(|range| {
-                format!(
-                    "{}..{}",
-                    range.offset_bytes,
-                    range.offset_bytes.saturating_add(range.length_bytes)
-                )
-            });
+            let shown = ranges.iter().take(RANGES_SHOWN).map(range_text);
             let shown = shown.collect::<Vec<_>>().join(", ");
             match ranges.len().saturating_sub(RANGES_SHOWN) {
                 0 => format!("damaged in bytes {shown}"),
@@ -240,42 +245,13 @@ fn state_text(shard: &ShardReport) -> String {
     }
 }
 
-/// `syncline gc`
-pub fn gc(session: &Session, args: &Gc) -> Result<(), Failure> {
-    let store = CheckpointStore::open_with(&args.base, &session.config)?;
-    let report = store.gc(args.older_than, args.delete)?;
-    // Serialisation of plain data into memory cannot fail.
-    let value = serde_json::to_value(&report).unwrap_or_default();
-    session.out.print(value, || gc_text(&report, args.delete))
-}
-
-fn gc_text(report: &GcReport, delete: bool) -> String {
-    let columns = [
-        Column::Left("KIND"),
-        Column::Right("SIZE"),
-        Column::Left("MODIFIED"),
-        Column::Left("REMOVED"),
-        Column::Left("URI"),
-    ];
-    let mut table = Table::new(columns);
-    for garbage in &report.garbage {
-        let kind = format!("{:?}", garbage.kind).to_lowercase();
-        let removed = if garbage.removed { "yes" } else { "no" };
-        let size = human_bytes(garbage.size_bytes);
-        let modified = human_time(garbage.modified);
-        table.row([kind, size, modified, removed.to_owned(), garbage.uri.clone()]);
-    }
-    let found = report.garbage.len();
-    let bytes = human_bytes(report.garbage.iter().map(|garbage| garbage.size_bytes).sum());
-    let removed = report.garbage.iter().filter(|garbage| garbage.removed).count();
-    let mut text = if found > 0 { table.render() } else { String::new() };
-    text.push_str(&match (found, delete) {
-        (0, _) => "nothing to collect\n".to_owned(),
-        (_, true) => format!("{found} found, {bytes}; {removed} removed\n"),
-        (_, false) => format!("{found} found, {bytes}; --delete removes them\n"),
-    });
-    for note in &report.notes {
-        text.push_str(&format!("note: {}\n", printable(note)));
-    }
-    text
+/// `65536..131072 (block 1)`: the end is not of the range, the last block is.
+fn range_text(range: &ByteRange) -> String {
+    let end = range.offset_bytes.saturating_add(range.length_bytes);
+    let blocks = match range.blocks {
+        Some(blocks) if blocks.first == blocks.last => format!(" (block {})", blocks.first),
+        Some(blocks) => format!(" (blocks {}-{})", blocks.first, blocks.last),
+        None => String::new(),
+    };
+    format!("{}..{end}{blocks}", range.offset_bytes)
 }

@@ -1,7 +1,7 @@
 //! The command `syncline`: checkpoints and objects from the shell.
 //!
 //! A thin face over the library's public interface. `args` is the grammar, `session` what commands
-//! share; `checkpoint`, `restore` and `inspect` are the commands on checkpoints, `object` those on single
+//! share; `checkpoint`, `restore`, `inspect` and `house` are the commands on checkpoints, `object` those on single
 //! objects, `bench` measures. `transfer` moves the bytes, `crew` several files at a time. `signals` and
 //! `failure` decide how a command ends.
 
@@ -10,6 +10,7 @@ mod bench;
 mod checkpoint;
 mod crew;
 mod failure;
+mod house;
 mod inspect;
 mod object;
 mod output;
@@ -70,7 +71,8 @@ fn run(session: &Session, command: &Command) -> Result<(), Failure> {
         Command::Stat(args) => object::stat(session, args),
         Command::Rm(args) => object::rm(session, args),
         Command::Sum(args) => object::sum(session, args),
-        Command::Gc(args) => inspect::gc(session, args),
+        Command::Prune(args) => house::prune(session, args),
+        Command::Gc(args) => house::gc(session, args),
         Command::Bench(args) => bench::bench(session, args),
     }
 }
@@ -84,6 +86,7 @@ fn is_about_checkpoints(command: &Command) -> bool {
             | Command::List(_)
             | Command::Show(_)
             | Command::Verify(_)
+            | Command::Prune(_)
             | Command::Gc(_)
     )
 }

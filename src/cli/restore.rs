@@ -233,7 +233,7 @@ impl Copying<'_> {
         let options =
             WriteOptions::default().size_hint_bytes(shard.size).create_only().checksum(algorithm);
         let mut writer = self.session.store(self.target)?.get_writer_with(self.target, options)?;
-        let (store, uri) = (self.source.store.store(), self.source.store.uri(&shard.key));
+        let (store, uri) = (self.source.store.store(), self.source.store.shard_uri(shard)?);
         let copied = copy(&**store, &uri, shard.size, &mut *writer, self.check, self.bar);
         match copied.and_then(|()| (self.check)()) {
             Ok(()) => Ok(writer),

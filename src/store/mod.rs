@@ -259,6 +259,17 @@ pub trait ObjectStore: Send + Sync {
     /// after a week); what the medium reports; that it is gone meanwhile is no error.
     fn delete_orphan(&self, orphan: &Orphan) -> Result<()>;
 
+    /// The first symbolic link by which one of these objects, all below `base`, lies outside of it; `base`
+    /// itself may be one. `None` where there is no such link, and on media without links. Another process
+    /// may change links at any moment: this guards against what lies there, not against who watches.
+    ///
+    /// # Errors
+    /// `InvalidInput` if one is not below `base`; what the medium reports.
+    fn link_leaving(&self, base: &str, uris: &[String]) -> Result<Option<String>> {
+        let _ = (base, uris);
+        Ok(None)
+    }
+
     /// The store's settings.
     fn config(&self) -> &Config;
 }

@@ -302,6 +302,15 @@ impl ObjectStore for Store {
             .call("delete orphan", &uri, move |deadline| backend.delete_orphan(&key, deadline))
     }
 
+    fn link_leaving(&self, base: &str, uris: &[String]) -> Result<Option<String>> {
+        let Named { uri, key: root } = self.prefix(base)?;
+        let keys = uris.iter().map(|uri| Ok(self.prefix(uri)?.key)).collect::<Result<Vec<_>>>()?;
+        let backend = Arc::clone(&self.backend);
+        self.engine.call("follow links", &uri, move |deadline| {
+            backend.link_leaving(&root, &keys, deadline)
+        })
+    }
+
     fn config(&self) -> &Config {
         self.engine.config()
     }

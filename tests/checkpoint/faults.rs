@@ -315,6 +315,36 @@ fn an_interrupted_prune_leaves_whole_checkpoints_and_garbage() {
     assert!(f.checkpoints.verify(&named[0], &|_| ()).unwrap().is_good());
 }
 
+/// The hint first, then the manifest, then the shards: whoever stops in between, the hint names what is
+/// there.
+#[test]
+fn checkpoints_are_removed_in_the_order_of_their_names() {
+    let f = Faults::new("faults-order");
+    let hint = || {
+        let text = f.store.get(&f.checkpoints.uri("latest.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["global_step"].clone()
+    };
+    let delete = || f.checkpoints.delete_checkpoint(2, None);
+    f.failing("write", "latest.json", delete).unwrap_err();
+    assert_eq!((hint(), f.latest_step(), f.objects()), (2.into(), 2, 7));
+    f.failing("delete", "manifests/ckpt-2", delete).unwrap_err();
+    assert_eq!((hint(), f.latest_step(), f.objects()), (1.into(), 2, 7));
+    f.failing("delete", "shards/ckpt-2", delete).unwrap_err();
+    assert_eq!((hint(), f.latest_step(), f.objects()), (1.into(), 1, 6));
+}
+
+#[test]
+fn a_prune_that_cannot_read_what_it_keeps_removes_nothing() {
+    let f = Faults::new("faults-proof");
+    let error = f.failing("read", "shards/", || f.checkpoints.prune(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(f.objects(), 7);
+    // One that fails to read proves nothing: the one before it stays.
+    let report = f.failing("read", "shards/ckpt-2", || f.checkpoints.prune(1)).unwrap();
+    assert_eq!((report.removed.len(), report.proven.unwrap().step), (0, 1));
+    assert_eq!(f.objects(), 7);
+}
+
 #[test]
 fn a_shard_that_does_not_read_is_in_the_report() {
     let f = Faults::new("faults-verify");

@@ -1,9 +1,11 @@
 //! Garbage: what goes, and above all what stays.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use syncline::checkpoint::GarbageKind;
+use syncline::ErrorKind;
+use syncline::checkpoint::{GarbageKind, Strategy};
 
 use crate::support::{Fixture, Medium, as_ancestor, fixture, on_all_media, state, ts};
 
@@ -11,6 +13,11 @@ on_all_media! {
     an_interrupted_save_is_collected
     what_is_young_stays
     what_a_manifest_names_stays
+    what_follows_the_newest_checkpoint_stays
+    nothing_goes_where_no_checkpoint_is_complete
+    other_shards_of_a_finished_save_are_collected
+    a_save_that_lost_a_shard_to_gc_is_never_finalized
+    saves_run_beside_prune_and_gc
     a_damaged_manifest_protects_its_step
     a_manifest_of_a_later_version_protects_everything
 }
@@ -26,9 +33,11 @@ fn interrupt_save(f: &Fixture, step: u64) {
 }
 
 fn an_interrupted_save_is_collected(f: Fixture) {
-    f.save_at(1, "x", &[b"zero", b"one"]);
-    let before = f.keys();
     interrupt_save(&f, 2);
+    f.settle();
+    f.save_at(1, "x", &[b"zero", b"one"]);
+    let mut before = f.keys();
+    before.retain(|key| !key.contains("ckpt-2-"));
     // A receipt that outlived its save.
     f.put("receipts/ckpt-1-x/rank-0.json", b"late");
     // Not ours.
@@ -80,16 +89,137 @@ fn what_a_manifest_names_stays(f: Fixture) {
         manifest["shards"][0]["key"] = json!("shards/ckpt-5-early/rank-0.bin");
     });
     f.put(&info.manifest_key, &text);
+    f.delete("shards/ckpt-5-late/rank-0.bin");
     let before = f.keys();
     assert!(f.checkpoints.gc(Duration::ZERO, true).unwrap().garbage.is_empty());
     assert_eq!(f.keys(), before);
     assert_eq!(f.checkpoints.load_latest().unwrap().unwrap(), "data");
 }
 
+fn what_follows_the_newest_checkpoint_stays(f: Fixture) {
+    interrupt_save(&f, 9);
+    f.settle();
+    f.save_at(1, "x", &[b"zero"]);
+    interrupt_save(&f, 2);
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(report.garbage.len(), 8, "{report:?}");
+    for item in &report.garbage {
+        assert_eq!(item.removed, item.uri.contains("ckpt-9-"), "{report:?}");
+    }
+    assert!(report.notes.iter().any(|note| note.contains("4 objects may be")), "{report:?}");
+    // What stayed can still become a checkpoint.
+    let layout = f.checkpoints.layout(2, ts("x"));
+    let last = f.checkpoints.writer(3, 2).unwrap();
+    last.save_distributed_shard(&layout, b"data").unwrap();
+    last.finalize_distributed_checkpoint(&layout, "generic", 0, None, Duration::ZERO).unwrap();
+    assert_eq!(f.latest_step(), Some(2));
+    assert!(f.checkpoints.gc(Duration::ZERO, true).unwrap().garbage.is_empty());
+}
+
+fn nothing_goes_where_no_checkpoint_is_complete(f: Fixture) {
+    interrupt_save(&f, 9);
+    f.settle();
+    f.save_at(1, "x", &[b"zero"]);
+    f.delete("shards/ckpt-1-x/rank-0.bin");
+    let before = f.keys();
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(report.garbage.len(), 4);
+    assert!(report.garbage.iter().all(|item| !item.removed), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("no checkpoint is complete")));
+    assert_eq!(f.keys(), before);
+    // Without any checkpoint age alone decides.
+    f.delete("manifests/ckpt-1-x.json");
+    assert!(f.checkpoints.gc(HOUR, true).unwrap().garbage.is_empty());
+    f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(f.keys(), ["latest.json"]);
+}
+
+/// A rank that was started twice with two strategies leaves a shard that no manifest names.
+fn other_shards_of_a_finished_save_are_collected(f: Fixture) {
+    let other = f.checkpoints.clone().with_strategy(Strategy::RoundRobin);
+    let layout = other.layout(1, ts("x"));
+    other.writer(2, 1).unwrap().put_shard(&layout, b"other").unwrap();
+    f.save_at(1, "x", &[b"zero", b"one"]);
+    let mut before = f.keys();
+    before.retain(|key| !key.starts_with("shards/rr/"));
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(report.garbage.len(), 1, "{report:?}");
+    assert!(report.garbage[0].removed && report.garbage[0].uri.contains("rr/01/ckpt-1-x"));
+    assert_eq!(f.keys(), before);
+    assert!(f.directory().is_none_or(|path| !path.join("shards/rr/01/ckpt-1-x").exists()));
+    assert_eq!(f.checkpoints.reader().read_shard_by_rank(&f.latest(), 1).unwrap(), "one");
+}
+
+fn a_save_that_lost_a_shard_to_gc_is_never_finalized(f: Fixture) {
+    let layout = f.checkpoints.layout(2, ts("x"));
+    let put = |rank| f.checkpoints.writer(2, rank).unwrap().put_shard(&layout, b"data").unwrap();
+    let shards: Vec<_> = (0..2).map(put).collect();
+    // There is no checkpoint yet, and nobody asked how old it is.
+    let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(report.garbage.iter().filter(|item| item.removed).count(), 2);
+    let finalizer = f.checkpoints.writer(2, 0).unwrap();
+    let error = finalizer.finalize_checkpoint(&layout, "generic", 0, shards, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert!(error.to_string().contains("missing"), "{error}");
+    assert!(f.keys().is_empty(), "{:?}", f.keys());
+}
+
+/// With an age of zero only the newest checkpoint stands between gc and a running save.
+fn saves_run_beside_prune_and_gc(f: Fixture) {
+    const RANKS: u32 = 3;
+    let saves = if matches!(f.medium, Medium::S3 | Medium::Az) { 8 } else { 60 };
+    f.save_at(0, "x", &[b"the first"]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Told also where a save panics, or the others would go on for ever.
+        struct Tell<'a>(&'a AtomicBool);
+        impl Drop for Tell<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let (f, done) = (&f, &done);
+        let beside = |keep_house: &dyn Fn()| {
+            while !done.load(Ordering::Acquire) {
+                keep_house();
+            }
+        };
+        scope.spawn(move || beside(&|| drop(f.checkpoints.gc(Duration::ZERO, true).unwrap())));
+        scope.spawn(move || beside(&|| drop(f.checkpoints.prune(2).unwrap())));
+        scope.spawn(move || {
+            let _tell = Tell(done);
+            for step in 1..=saves {
+                let layout = f.checkpoints.layout(step, ts("x"));
+                std::thread::scope(|ranks| {
+                    for rank in 0..RANKS {
+                        let writer = f.checkpoints.writer(RANKS, rank).unwrap();
+                        let (layout, data) = (layout.clone(), state(step + u64::from(rank), 5000));
+                        ranks.spawn(move || writer.save_distributed_shard(&layout, &data).unwrap());
+                    }
+                });
+                let finalizer = f.checkpoints.writer(RANKS, 0).unwrap();
+                let wait = Duration::from_secs(60);
+                let saved =
+                    finalizer.finalize_distributed_checkpoint(&layout, "generic", 0, None, wait);
+                let report = f.checkpoints.verify(&saved.unwrap(), &|_| ()).unwrap();
+                assert!(report.is_good(), "{report:?}");
+            }
+        });
+    });
+    assert_eq!(f.latest_step(), Some(saves));
+    f.settle();
+    f.save_at(saves + 1, "x", &[b"the last"]);
+    f.checkpoints.gc(Duration::ZERO, true).unwrap();
+    assert_eq!(f.checkpoints.prune(1).unwrap().kept.len(), 1);
+    assert_eq!(f.keys().len(), 3, "{:?}", f.keys());
+}
+
 fn a_damaged_manifest_protects_its_step(f: Fixture) {
     let info = f.save_at(5, "late", &[b"data"]);
     f.put("shards/ckpt-5-early/rank-0.bin", b"may be named by the damaged manifest");
     f.put("shards/ckpt-6-early/rank-0.bin", b"may not");
+    f.settle();
+    f.save_at(4, "good", &[b"data"]);
     f.flip(&info.manifest_key, 30);
     let report = f.checkpoints.gc(Duration::ZERO, true).unwrap();
     assert_eq!(report.garbage.len(), 1);
@@ -145,7 +275,6 @@ fn a_save_in_progress_stays_whole() {
 #[test]
 fn blocks_that_expire_by_themselves_are_told() {
     let f = fixture(Medium::Az);
-    f.save_at(1, "x", &[b"zero"]);
     let layout = f.checkpoints.layout(2, ts("x"));
     let (mut writer, _) = f.checkpoints.writer(1, 0).unwrap().get_shard_writer(&layout).unwrap();
     // Returns when the blocks are there.

@@ -153,8 +153,12 @@ fn damage_is_found_where_it_is(f: Fixture) {
         json!({
             "rank": 1, "key": key, "size_bytes": data.len(), "state": "damaged",
             "ranges": [
-                {"offset_bytes": 2 * block, "length_bytes": 2 * block},
-                {"offset_bytes": 5 * block, "length_bytes": 7},
+                {
+                    "offset_bytes": 2 * block,
+                    "length_bytes": 2 * block,
+                    "blocks": {"first": 2, "last": 3},
+                },
+                {"offset_bytes": 5 * block, "length_bytes": 7, "blocks": {"first": 5, "last": 5}},
             ],
         })
     );

@@ -142,6 +142,11 @@ impl Fixture {
         self.checkpoints.store().put(&self.checkpoints.uri(key), data).unwrap();
     }
 
+    /// Waits until what is written next is the younger by the clock of any medium: some tell seconds.
+    pub fn settle(&self) {
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+    }
+
     pub fn delete(&self, key: &str) {
         self.checkpoints.store().delete(&self.checkpoints.uri(key)).unwrap();
     }

@@ -322,12 +322,12 @@ fn a_save_that_fails_is_no_damage() {
     place.fails(&["save", "a", "base", "--step", "1"], 3, &["base"]);
 }
 
-/// Somebody cleans up too eagerly: the save says what happened, and nothing of it stays.
+/// Somebody cleans up too eagerly, where no checkpoint protects what follows it: the save says what
+/// happened, and nothing of it stays.
 #[test]
 fn a_save_whose_files_are_removed_says_so() {
     let place = Place::new();
-    save_step(&place, "base", 1);
-    let before = place.files("base");
+    fs::create_dir(place.path("base")).unwrap();
     place.sparse("large", 1 << 30);
     let child = place.spawn(&["save", "large", "base", "--step", "2"]);
     crate::run::until("an upload", || crate::signals::has_temporary(&place, "base"));
@@ -335,7 +335,7 @@ fn a_save_whose_files_are_removed_says_so() {
     let done = child.finish();
     assert_eq!(done.status, Some(3), "{}", done.err);
     assert!(done.err.contains("removed while it was written"), "{}", done.err);
-    assert_eq!(place.files("base"), before);
+    assert!(place.files("base").is_empty());
 }
 
 /// A shard of bytes from before and after a change is torn, and its checksum would vouch for it.

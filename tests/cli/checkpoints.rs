@@ -1,4 +1,4 @@
-//! save, restore, list, show, verify, gc.
+//! save, restore, list, show, verify.
 
 use std::fs;
 
@@ -129,10 +129,15 @@ fn damage_is_found_named_and_stepped_over() {
 
     // The second block of 64 KiB.
     let done = place.fails(&["verify", "base"], 1, &["1 of 1 checkpoints damaged"]);
-    assert!(done.text().contains("damaged in bytes 65536..131072"), "{}", done.text());
+    assert!(done.text().contains("damaged in bytes 65536..131072 (block 1)"), "{}", done.text());
     let report = place.run(&["verify", "base", "--all", "--json"]);
     assert_eq!(report.status, Some(1));
     assert_eq!(report.json()["checkpoints"][1]["shards"][0]["state"], "damaged");
+    let range = &report.json()["checkpoints"][1]["shards"][0]["ranges"][0];
+    assert_eq!(
+        *range,
+        json!({"offset_bytes": 65_536, "length_bytes": 65_536, "blocks": {"first": 1, "last": 1}})
+    );
     assert_eq!(report.json()["checkpoints"][0]["good"], true);
 
     let part = ["--part-size", "64KiB"];
@@ -384,54 +389,6 @@ fn an_ieee_value_under_the_label_crc32c_is_accepted_with_a_warning() {
     place.write(manifest, ours.as_bytes());
     place.fails(&["restore", "base", "other"], 1, &["manifest_checksum"]);
     assert!(!place.path("other").exists());
-}
-
-#[test]
-fn gc_lists_and_removes_only_when_told() {
-    let place = Place::new();
-    save_step(&place, "base", 1);
-    let before = place.files("base");
-    assert!(place.ok(&["gc", "base", "--older-than", "0s"]).text().contains("nothing to collect"));
-    place.write("base/shards/ckpt-9-20250101-000000-000/rank-0.bin", b"orphan");
-    place.write(
-        "base/shards/ckpt-9-20250101-000000-000/.rank-1.bin.0011223344556677.syncline-tmp",
-        b"tmp",
-    );
-    let verified = place.ok(&["verify", "base"]);
-    assert!(
-        verified.text().contains("note: ") && verified.text().contains("good"),
-        "{}",
-        verified.text()
-    );
-
-    // Younger than a day.
-    assert!(place.ok(&["gc", "base", "--delete"]).text().contains("nothing to collect"));
-    let found = place.ok(&["gc", "base", "--older-than", "0s"]);
-    assert!(
-        found.text().contains("2 found") && found.text().contains("--delete"),
-        "{}",
-        found.text()
-    );
-    assert_eq!(place.files("base").len(), before.len() + 2);
-    let removed = place.json(&["gc", "base", "--older-than", "0", "--delete"]);
-    let kinds: Vec<&str> = removed["garbage"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|g| g["kind"].as_str().unwrap())
-        .collect();
-    assert!(kinds.contains(&"shard") && kinds.contains(&"temporary"), "{removed}");
-    assert_eq!(place.files("base"), before);
-    place.ok(&["verify", "base", "--all"]);
-
-    // A save that was killed in its first shard leaves a directory as well.
-    place.write(
-        "base/shards/ckpt-9-20250101-000000-000/.rank-0.bin.0011223344556677.syncline-tmp",
-        b"tmp",
-    );
-    place.ok(&["gc", "base", "--older-than", "0", "--delete"]);
-    assert!(!place.path("base/shards/ckpt-9-20250101-000000-000").exists());
-    assert_eq!(place.files("base"), before);
 }
 
 /// In containers process ids repeat: what another process left, or is using, is not ours.

@@ -1,6 +1,7 @@
 //! What `file://` and `direct://` share: paths, durable directories, reading, removing.
 
 mod extent;
+mod links;
 mod upload;
 mod walk;
 mod writeback;
@@ -25,6 +26,7 @@ use crate::sync::{Arc, Mutex, lock};
 use crate::time::Deadline;
 
 use crate::backend::temporary::check_temporary;
+use links::link_leaving;
 use upload::PosixUpload;
 use walk::{DirectoryWalk, Select};
 
@@ -199,6 +201,11 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
     fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()> {
         check_temporary(key)?;
         self.delete(&[key.to_owned()], deadline).map(drop)
+    }
+
+    fn link_leaving(&self, root: &str, keys: &[String], _: &Deadline) -> Result<Option<String>> {
+        let link = link_leaving(&path_of(root), keys.iter().map(|key| path_of(key)))?;
+        Ok(link.map(|path| path.to_string_lossy().into_owned()))
     }
 }
 
