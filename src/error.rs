@@ -127,6 +127,12 @@ impl Error {
         self
     }
 
+    /// Puts the place where it was found before what was found.
+    pub(crate) fn with_place(mut self, place: &str) -> Error {
+        self.0.detail = format!("{place}: {}", self.0.detail);
+        self
+    }
+
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self

@@ -13,12 +13,13 @@ use crate::uri::Location;
 
 pub use crate::backend::fuzzing::{aws_credentials, azure_credentials, azure_xml, headers, s3_xml};
 pub use crate::checkpoint::fuzzing::{keys, latest, manifest, receipt};
+pub use crate::encode::fuzzing::{seek_table, zstd_frame};
 
 /// A target: its name and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("aws_credentials", aws_credentials),
     ("azure_credentials", azure_credentials),
     ("azure_xml", azure_xml),
@@ -29,8 +30,10 @@ pub const TARGETS: [Target; 12] = [
     ("manifest", manifest),
     ("receipt", receipt),
     ("s3_xml", s3_xml),
+    ("seek_table", seek_table),
     ("settings", settings),
     ("uri", uri),
+    ("zstd_frame", zstd_frame),
 ];
 
 /// Names of objects and stores.

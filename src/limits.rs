@@ -130,6 +130,26 @@ pub const HASH_STEP_BYTES: usize = 64 * 1024;
 /// Most checksum blocks of one object; above, neighbours are merged and the block doubles.
 pub const CHECKSUM_BLOCKS_MAX: usize = 1024;
 
+/// Raw bytes of a frame of a compressed object: a part's, within these bounds. Smaller ones lose more than a
+/// hundredth of what zstd saves, larger ones take memory and leave threads without work.
+pub const FRAME_BYTES_MIN: usize = 4 * MIB;
+
+/// Largest frame that is written or read: it bounds the memory of reading what a manifest names.
+pub const FRAME_BYTES_MAX: usize = 16 * MIB;
+
+/// Least raw bytes for each entry of a seek table, so that a table is small beside its object.
+pub const FRAME_BYTES_PER_ENTRY_MIN: u64 = 64 * 1024;
+
+/// Most raw bytes for each stored byte of zstd: what a manifest claims beyond that is forged.
+/// Source: RFC 8878: a block yields at most 128 KiB, and an RLE block takes four bytes.
+pub const ZSTD_RATIO_MAX: u64 = 32 * 1024;
+
+/// Memory of removed objects that a `mem://` store keeps for the next ones.
+pub const MEMORY_SPARE_BYTES_MAX: usize = 256 * MIB;
+
+/// Smallest piece of it: less costs little to ask the kernel for.
+pub const MEMORY_SPARE_BYTES_MIN: usize = 64 * 1024;
+
 /// O_DIRECT alignment tried where the kernel does not tell one (no `STATX_DIOALIGN` in the mask).
 /// Source: the largest logical block size of disks in use.
 pub const DIRECT_ALIGN_UNPROVEN_BYTES: usize = 4096;

@@ -1,6 +1,7 @@
 //! The only door to threads, locks and channels, so that a model checker can stand in it.
 
 pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
+pub(crate) use rayon::ThreadPool;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 pub(crate) use std::thread::JoinHandle;
@@ -85,12 +86,20 @@ pub(crate) fn start_program(
 }
 
 /// A pool of named threads of its own, never the process-wide one.
-pub(crate) fn thread_pool(name: &'static str, threads: usize) -> Result<rayon::ThreadPool> {
+pub(crate) fn thread_pool(name: &'static str, threads: usize) -> Result<ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
-        .thread_name(move |index| format!("{name}-{index}"))
+        .spawn_handler(|thread| {
+            let started = spawn(format!("{name}-{}", thread.index()), || thread.run());
+            started.map(drop).map_err(std::io::Error::other)
+        })
         .build()
         .map_err(|e| Error::from_io("start threads", std::io::Error::other(e)))
+}
+
+/// Processors that this process may run on.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Random bits, for pauses that must not coincide. Each from keys of its own, which std seeds from the

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use syncline::checkpoint::{CheckpointStore, Manifest};
-use syncline::{Algorithm, ErrorKind, Timestamp};
+use syncline::{Algorithm, Compression, ErrorKind, Filter, Timestamp};
 
 fn in_a_directory(test: impl Fn(CheckpointStore, &Path)) {
     let directory = tempfile::tempdir().unwrap();
@@ -40,6 +40,53 @@ fn test_checkpoint_writer_with_checksums() {
                 .finalize_shard_meta_with_checksum(&layout, key.clone(), Some(other.to_owned()))
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    });
+}
+
+/// A caller who finalizes the writer of a compressed shard knows the checksum of what was written.
+#[test]
+fn compressed_shards_are_told_with_a_checksum() {
+    in_a_directory(|checkpoints, directory| {
+        let data = b"the state of a simulation ".repeat(500);
+        let expected = Algorithm::Crc32c.checksum(&data).to_string();
+        for (step, filter) in [(1, Filter::None), (2, Filter::Shuffle8)] {
+            let zstd = Compression::zstd(3).unwrap().with_filter(filter).unwrap();
+            let checkpoints = checkpoints.clone().with_compression(zstd);
+            let layout = checkpoints.layout(step, Timestamp::now());
+            let checkpoint_writer = checkpoints.writer(1, 0).unwrap();
+            let tell = |key: &str, checksum: &str| {
+                let checksum = Some(checksum.to_owned());
+                checkpoint_writer.finalize_shard_meta_with_checksum(
+                    &layout,
+                    key.to_owned(),
+                    checksum,
+                )
+            };
+            let (mut shard_writer, key) = checkpoint_writer.get_shard_writer(&layout).unwrap();
+            assert_eq!(tell(&key, &expected).unwrap_err().kind(), ErrorKind::Incomplete);
+            shard_writer.write_chunk(&data).unwrap();
+            let object = shard_writer.finalize().unwrap();
+
+            let told = tell(&key, &expected).unwrap();
+            assert!(object.size_bytes < data.len() as u64);
+            assert_eq!((told.size, told.raw_size), (object.size_bytes, Some(data.len() as u64)));
+            assert_eq!((&told.checksum, &told.stored_checksum), (&Some(expected.clone()), &None));
+            assert_eq!(told.compression.as_deref(), Some("zstd"));
+            checkpoint_writer.finalize_checkpoint(&layout, "generic", 0, vec![told], None).unwrap();
+            assert_eq!(checkpoints.load_latest().unwrap().unwrap(), data);
+            let info = checkpoints.reader().list_checkpoints().unwrap().pop().unwrap();
+            assert!(checkpoints.verify(&info, &|_| ()).unwrap().is_good());
+
+            // A checksum of other bytes is found out, and so is an object that is not compressed.
+            let text = std::fs::read(directory.join(&info.manifest_key)).unwrap();
+            let mut manifest = Manifest::from_json(&text).unwrap();
+            manifest.shards[0].checksum = Some("crc32c:12345678".to_owned());
+            let read = checkpoints.reader().read_shard_by_rank(&manifest, 0);
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::ChecksumMismatch);
+            std::fs::write(directory.join(&key), &data).unwrap();
+            assert_eq!(tell(&key, &expected).unwrap_err().kind(), ErrorKind::Corrupt);
+            std::fs::remove_file(directory.join(&info.manifest_key)).unwrap();
         }
     });
 }

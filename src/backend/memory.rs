@@ -1,5 +1,5 @@
 //! `mem://`: objects in this process's memory, for tests and for programs that hand on a checkpoint
-//! without a disk. Durable as long as the store is.
+//! without a disk. Durable as long as the store is. Memory of objects that are gone is used again (`spare.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::backend::spare::Spare;
 use crate::backend::temporary::check_temporary;
 use crate::backend::{
     Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Receipt, Source, Upload, UploadSpec,
     Walk,
 };
-use crate::buffer::AlignedVec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LIST_PAGE_OBJECTS;
 use crate::sync::{Arc, Mutex, lock};
@@ -22,6 +22,7 @@ use crate::time::Deadline;
 #[derive(Debug)]
 pub(crate) struct MemoryBackend {
     name: String,
+    spare: Arc<Spare>,
     objects: Arc<Mutex<BTreeMap<String, Arc<Object>>>>,
 }
 
@@ -35,7 +36,7 @@ struct Object {
 
 impl MemoryBackend {
     pub fn new(name: &str) -> MemoryBackend {
-        MemoryBackend { name: name.to_owned(), objects: Arc::default() }
+        MemoryBackend { name: name.to_owned(), spare: Arc::default(), objects: Arc::default() }
     }
 
     fn find(&self, operation: &'static str, key: &str) -> Result<Arc<Object>> {
@@ -58,6 +59,7 @@ impl Backend for MemoryBackend {
             uri: self.uri(key),
             key: key.to_owned(),
             create_only: spec.create_only,
+            spare: Arc::clone(&self.spare),
             parts: Mutex::new(Some(BTreeMap::new())),
             objects: Arc::clone(&self.objects),
         }))
@@ -104,6 +106,7 @@ struct MemoryUpload {
     uri: String,
     key: String,
     create_only: bool,
+    spare: Arc<Spare>,
     /// `None` after commit or abort.
     parts: Mutex<Option<BTreeMap<u64, Bytes>>>,
     objects: Arc<Mutex<BTreeMap<String, Arc<Object>>>>,
@@ -120,7 +123,7 @@ impl Upload for MemoryUpload {
 
     fn put_part(&self, part: &PartView<'_>, _: &Deadline) -> Result<Receipt> {
         // Copied outside the lock, so that threads copy side by side.
-        let bytes = Bytes::from(AlignedVec::copy_of(part.bytes)?);
+        let bytes = self.spare.copy_of(part.bytes)?;
         match &mut *lock(&self.parts) {
             Some(parts) => drop(parts.insert(part.offset, bytes)),
             None => return Err(ended()),

@@ -37,6 +37,7 @@ mod http;
 mod memory;
 mod posix;
 mod s3;
+mod spare;
 mod temporary;
 
 pub(crate) use azure::open_azure;
@@ -134,6 +135,12 @@ pub struct WriteReport {
     pub mode: IoMode,
     /// Bytes handed to the writer.
     pub bytes: u64,
+    /// Bytes of the object as far as they are known: those handed to the writer, or what they were compressed to.
+    pub stored_bytes: u64,
+    /// Frames of a compressed object so far.
+    pub frames: u64,
+    /// Those of them that compression does not shrink and that are stored as they are.
+    pub unshrunk_frames: u64,
     /// Bytes copied inside the engine on their way: all of `write_chunk`'s; of the copy-free ways
     /// in only what alignment or size forced through a part buffer.
     pub copied_bytes: u64,
@@ -144,6 +151,13 @@ pub struct WriteReport {
     /// Whether the server keeps the condition of a create-only write, as it was seen to or is known to;
     /// `None` where none was asked for, and on media of this machine, which keep it always.
     pub create_only_held: Option<bool>,
+}
+
+impl WriteReport {
+    /// `stored_bytes / bytes`; 1.0 where nothing was written.
+    pub fn compression_ratio(&self) -> f64 {
+        if self.bytes == 0 { 1.0 } else { self.stored_bytes as f64 / self.bytes as f64 }
+    }
 }
 
 /// An unfinished upload found on the medium.

@@ -33,7 +33,14 @@ impl Part {
     /// Runs `f` on the part's bytes (its first piece), the same with padding, and its further pieces.
     /// `None` if lent memory was revoked.
     pub fn with_bytes<R>(&self, f: impl FnOnce(&[u8], &[u8], &[&[u8]]) -> R) -> Option<R> {
-        match &self.payload {
+        self.payload.with_bytes(f)
+    }
+}
+
+impl Payload {
+    /// As [`Part::with_bytes`].
+    pub fn with_bytes<R>(&self, f: impl FnOnce(&[u8], &[u8], &[&[u8]]) -> R) -> Option<R> {
+        match self {
             Payload::Pooled { buffer, bytes, padded_bytes } => {
                 Some(f(&buffer[..*bytes], &buffer[..*padded_bytes], &[]))
             }

@@ -163,6 +163,11 @@ impl Pool {
         self.buffer_bytes
     }
 
+    /// The most buffers that are in use at a time.
+    pub fn buffers_max(&self) -> usize {
+        self.buffers_max
+    }
+
     /// Buffers in use at this moment.
     #[cfg(test)]
     pub fn taken(&self) -> usize {

@@ -77,6 +77,15 @@ impl Base {
         Ok(found)
     }
 
+    /// The same of a folder that a manifest names: what has its name may be no folder, and then nothing is in
+    /// it.
+    pub fn list_named(&self, folder: &str) -> Result<Vec<(String, ObjectMeta)>> {
+        match self.list(folder) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Vec::new()),
+            outcome => outcome,
+        }
+    }
+
     /// A small document, refused as `Corrupt` if it is larger than `bytes_max`. `NotFound` if there
     /// is none.
     pub fn read_document(&self, key: &str, bytes_max: u64) -> Result<Bytes> {

@@ -47,6 +47,8 @@ pub struct CheckpointSummary {
     pub wall_time: String,
     /// Number of ranks, that is, of shards.
     pub world_size: u32,
+    /// Bytes that a restore of all shards yields.
+    pub raw_bytes: u64,
     /// Bytes of all shards as stored.
     pub stored_bytes: u64,
 }
@@ -84,6 +86,7 @@ impl CheckpointStore {
         let named = latest::list_names(&self.base)?;
         let summaries = self.base.in_parallel(&named, |info| {
             restore::load(&self.base, info).map(|manifest| CheckpointSummary {
+                raw_bytes: manifest.raw_bytes(),
                 stored_bytes: manifest.stored_bytes(),
                 epoch: manifest.epoch,
                 framework: manifest.framework,

@@ -20,7 +20,7 @@ impl Reader {
     pub fn check_shard(&self, manifest: &Manifest, rank: u32) -> Result<()> {
         let shard = manifest.shard(rank)?;
         let known = || if self.verify { Proof::of(shard).map(drop) } else { Ok(()) };
-        let outcome = self.check_object(shard).and_then(|()| known());
+        let outcome = self.check_object(shard).and_then(|_| known());
         outcome.map_err(|error| error.with_uri(self.base.uri(&shard.key)))
     }
 

@@ -54,6 +54,8 @@ pub struct Garbage {
     pub modified: Option<SystemTime>,
     /// Whether it was removed.
     pub removed: bool,
+    /// Whether it may be of a running save: not older than the newest complete checkpoint. It stays.
+    pub recent: bool,
 }
 
 /// What [`CheckpointStore::gc`] found and did.
@@ -104,9 +106,9 @@ impl CheckpointStore {
         if !checkpoints.is_empty() && found.iter().any(|item| !item.finalized) {
             let newest = self.newest_complete(&checkpoints)?;
             for item in &mut found {
-                item.recent = !item.finalized && !newest.is_after(written(item));
+                item.garbage.recent = !item.finalized && !newest.is_after(written(item));
             }
-            notes.extend(newest.note(found.iter().filter(|item| item.recent).count()));
+            notes.extend(newest.note(found.iter().filter(|item| item.garbage.recent).count()));
         }
         if delete {
             notes.extend(remove(base, &mut found)?);
@@ -146,7 +148,7 @@ impl Newest {
     fn note(&self, recent: usize) -> Option<String> {
         let why = match &self.info {
             Some(info) => format!("not older than the newest complete checkpoint, {info}"),
-            None => "and no checkpoint is complete".to_owned(),
+            None => "no checkpoint is complete".to_owned(),
         };
         (recent > 0).then(|| format!("{recent} objects may be of a running save and stay: {why}"))
     }
@@ -183,8 +185,6 @@ struct Found {
     orphan: Option<Orphan>,
     /// Whether the save had a manifest when manifests were read.
     finalized: bool,
-    /// Whether it may be of a save that follows the newest complete checkpoint.
-    recent: bool,
 }
 
 impl Found {
@@ -201,7 +201,7 @@ impl Found {
 /// Removes garbage, but what is recent, the shards of saves that were finalized since they were found,
 /// and what only the medium itself removes in time. Returns what there is to say of the latter.
 fn remove(base: &Base, found: &mut [Found]) -> Result<Option<String>> {
-    let old = || found.iter().filter(|item| !item.recent);
+    let old = || found.iter().filter(|item| !item.garbage.recent);
     base.check_within(old().filter_map(|item| item.key.as_deref()))?;
     let orphans: Vec<&Orphan> = old().filter_map(|item| item.orphan.as_ref()).collect();
     let orphan_keys: Vec<String> =
@@ -231,7 +231,7 @@ fn remove(base: &Base, found: &mut [Found]) -> Result<Option<String>> {
         .map(|item| {
             let finalized = item.save.as_ref().is_some_and(|save| finalized[save]);
             (finalized && !item.finalized && item.garbage.kind == GarbageKind::Shard)
-                || item.recent
+                || item.garbage.recent
                 || lasting.contains(&item.garbage.uri)
         })
         .collect();
@@ -257,12 +257,12 @@ fn find(base: &Base) -> Result<Vec<Found>> {
                 size_bytes: orphan.size_bytes,
                 modified: orphan.modified,
                 removed: false,
+                recent: false,
             },
             key: None,
             save: save_of_path(&orphan.uri),
             orphan: Some(orphan),
             finalized: false,
-            recent: false,
         });
     }
     for folder in [SHARDS, RECEIPTS] {
@@ -279,12 +279,12 @@ fn find(base: &Base) -> Result<Vec<Found>> {
                     size_bytes: object.size_bytes,
                     modified: object.modified,
                     removed: false,
+                    recent: false,
                 },
                 key: Some(key),
                 save: Some((step, ts)),
                 orphan: None,
                 finalized: false,
-                recent: false,
             });
         }
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::encode::Compression;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::KEY_BYTES_MAX;
 use crate::time::Timestamp;
@@ -72,12 +73,25 @@ pub struct KeyLayout {
     step: u64,
     ts: Timestamp,
     strategy: Strategy,
+    compression: Compression,
 }
 
 impl KeyLayout {
-    /// The keys of the save (`step`, `ts`).
+    /// The keys of the save (`step`, `ts`), of shards that are not compressed.
     pub fn new(step: u64, ts: Timestamp, strategy: Strategy) -> KeyLayout {
-        KeyLayout { step, ts, strategy }
+        KeyLayout { step, ts, strategy, compression: Compression::None }
+    }
+
+    /// With shards compressed so. Their keys end with its [suffix](Compression::suffix).
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> KeyLayout {
+        self.compression = compression;
+        self
+    }
+
+    /// How shards are compressed.
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// The step.
@@ -103,17 +117,13 @@ impl KeyLayout {
     /// The key of a rank's shard.
     pub fn shard_key(&self, rank: u32) -> String {
         let save = save_name(self.step, &self.ts);
-        match self.strategy {
-            Strategy::Flat => format!("{SHARDS}/{save}/rank-{rank}.bin"),
-            Strategy::RoundRobin => {
-                let folder = rank % ROUND_ROBIN_FOLDERS;
-                format!("{SHARDS}/rr/{folder:02x}/{save}/rank-{rank}.bin")
-            }
-            Strategy::Binary => {
-                let digits = format!("{rank:08b}");
-                format!("{SHARDS}/bin/{}/{save}/rank-{rank}.bin", &digits[..4])
-            }
-        }
+        let folder = match self.strategy {
+            Strategy::Flat => String::new(),
+            Strategy::RoundRobin => format!("rr/{:02x}/", rank % ROUND_ROBIN_FOLDERS),
+            Strategy::Binary => format!("bin/{}/", &format!("{rank:08b}")[..4]),
+        };
+        let suffix = self.compression.suffix();
+        format!("{SHARDS}/{folder}{save}/rank-{rank}.bin{suffix}")
     }
 
     /// The key of a rank's receipt: `receipts/ckpt-<step>-<ts>/rank-<rank>.json`.

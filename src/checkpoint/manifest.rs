@@ -107,6 +107,11 @@ impl Manifest {
         })
     }
 
+    /// Bytes that a restore of all shards yields.
+    pub fn raw_bytes(&self) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.raw_bytes()))
+    }
+
     /// Bytes of all shards as stored.
     pub fn stored_bytes(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.size))
@@ -221,6 +226,7 @@ mod tests {
             raw_size: Some(size),
             stored_checksum: Some(blocks.combined().to_string()),
             compression: None,
+            filter: None,
             part_bytes: Some(block_bytes),
             part_checksums: Some(blocks.to_hex()),
         }

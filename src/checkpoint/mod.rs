@@ -44,7 +44,11 @@
 mod base;
 mod catalog;
 mod commit;
+mod content;
 mod copy;
+mod frames;
+#[cfg(test)]
+mod frames_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gc;
@@ -79,6 +83,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::encode::Compression;
 use crate::error::{Error, Result};
 use crate::limits::WORLD_SIZE_MAX;
 use crate::store::{ObjectStore, open_store, store_for_uri};
@@ -92,6 +97,7 @@ use base::Base;
 pub struct CheckpointStore {
     base: Arc<Base>,
     strategy: Strategy,
+    compression: Compression,
 }
 
 impl CheckpointStore {
@@ -114,13 +120,22 @@ impl CheckpointStore {
     /// Checkpoints below `base_uri` in a store the caller opened.
     pub fn new(store: Arc<dyn ObjectStore>, base_uri: &str) -> CheckpointStore {
         let base = Arc::new(Base::new(store, base_uri));
-        CheckpointStore { base, strategy: Strategy::default() }
+        let (strategy, compression) = (Strategy::default(), Compression::default());
+        CheckpointStore { base, strategy, compression }
     }
 
     /// With this way of spreading shards over folders. Default: flat.
     #[must_use]
     pub fn with_strategy(mut self, strategy: Strategy) -> CheckpointStore {
         self.strategy = strategy;
+        self
+    }
+
+    /// With shards compressed so. Default: not at all. Checkpoints of all kinds live side by side; readers
+    /// go by the manifest.
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> CheckpointStore {
+        self.compression = compression;
         self
     }
 
@@ -144,9 +159,9 @@ impl CheckpointStore {
         Ok(self.base.uri(&shard.key))
     }
 
-    /// The keys of the save (`step`, `ts`), with this store's strategy.
+    /// The keys of the save (`step`, `ts`), with this store's strategy and compression.
     pub fn layout(&self, step: u64, ts: Timestamp) -> KeyLayout {
-        KeyLayout::new(step, ts, self.strategy)
+        KeyLayout::new(step, ts, self.strategy).with_compression(self.compression)
     }
 
     /// Saves as rank `rank` of `world_size`.

@@ -4,6 +4,7 @@ use crate::encode::{Algorithm, BlockChecksums, Checksum, Hasher, mismatch};
 use crate::error::{Error, ErrorKind, Result};
 
 use super::base::Base;
+use super::frames;
 use super::shard::ShardMeta;
 
 /// What a manifest has to compare a shard's bytes with.
@@ -22,11 +23,13 @@ impl Proof {
     /// `Corrupt` if the entry contradicts itself; `Unsupported` if this version knows neither the
     /// shard's form nor its checksum.
     pub fn of(shard: &ShardMeta) -> Result<Proof> {
-        check_form(shard)?;
+        let form = shard.form()?;
         if let Some(blocks) = shard.block_checksums()? {
             return Ok(Proof::Blocks(blocks));
         }
-        let Some(text) = &shard.checksum else { return Ok(Proof::Absent) };
+        // What is not compressed is stored as it is.
+        let stored = shard.stored_checksum.as_ref().filter(|_| form.is_none());
+        let Some(text) = shard.checksum.as_ref().or(stored) else { return Ok(Proof::Absent) };
         let expected: Checksum = text.parse().map_err(|error: Error| {
             Error::new(ErrorKind::Unsupported, "verify shard", error.to_string())
                 .with_remedy("read it with Reader::without_verification")
@@ -37,13 +40,11 @@ impl Proof {
     }
 }
 
-/// Refuses shards whose stored bytes are not their raw bytes: comparing them would only seem to
-/// find damage.
-pub(super) fn check_form(shard: &ShardMeta) -> Result<()> {
-    let Some(why) = shard.unreadable_form() else { return Ok(()) };
-    let detail = format!("{}: {why}, which this version cannot read", shard.key);
-    Err(Error::new(ErrorKind::Unsupported, "read shard", detail)
-        .with_remedy("read it with the version that wrote it, or a later one"))
+/// Compares the object as it is stored, where the manifest has nothing of the raw bytes.
+pub(super) fn check_stored(base: &Base, shard: &ShardMeta) -> Result<()> {
+    let Some(expected) = shard.expected_of_stored()? else { return Ok(()) };
+    let found = hash_object(base, &base.uri(&shard.key), shard.size, expected.algorithm())?;
+    if found == expected { Ok(()) } else { Err(mismatch(0, shard.size, expected, found)) }
 }
 
 /// The checksum of a whole shard.
@@ -55,6 +56,15 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    pub fn algorithm(&self) -> Algorithm {
+        self.expected.algorithm()
+    }
+
+    /// Whether all raw bytes of a compressed shard, which this crate wrote, come to this.
+    pub fn is(&self, actual: Checksum) -> bool {
+        self.expected == actual
+    }
+
     /// Compares a shard in memory.
     pub fn check_bytes(&self, shard: &ShardMeta, bytes: &[u8]) -> Result<()> {
         self.compare(shard, self.expected.algorithm().checksum(bytes), || {
@@ -78,6 +88,10 @@ impl Whole {
     /// Compares a shard where it is, in bounded memory, reading it once; a mislabelled one twice.
     pub fn check_object(&self, base: &Base, shard: &ShardMeta) -> Result<()> {
         let uri = base.uri(&shard.key);
+        if let Some(form) = shard.form()? {
+            let actual = frames::whole_checksum(base, &uri, form, self.expected.algorithm())?;
+            return self.compare(shard, actual, || Ok(actual));
+        }
         let actual = match self.expected.algorithm() {
             Algorithm::Crc32c => {
                 let block_bytes = base.store.config().part_bytes() as u64;

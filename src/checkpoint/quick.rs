@@ -14,6 +14,7 @@ use super::CheckpointStore;
 use super::base::Base;
 use super::catalog::CheckpointInfo;
 use super::layout::folder_of;
+use super::proof::Proof;
 use super::shard::ShardMeta;
 use super::verify::{ShardState, VerifyReport};
 
@@ -52,7 +53,7 @@ pub(super) fn objects_of(
 ) -> Result<HashMap<String, ObjectMeta>> {
     let folders: BTreeSet<&str> = shards.iter().map(|shard| folder_of(&shard.key)).collect();
     let folders: Vec<&str> = folders.into_iter().collect();
-    let listings = base.in_parallel(&folders, |folder| base.list(folder))?;
+    let listings = base.in_parallel(&folders, |folder| base.list_named(folder))?;
     let mut found = HashMap::with_capacity(shards.len());
     for listing in listings {
         found.extend(listing?);
@@ -64,6 +65,14 @@ fn look(base: &Base, shard: &ShardMeta, listed: Option<&ObjectMeta>) -> ShardSta
     let Some(listed) = listed else { return ShardState::Missing };
     if let Some(state) = differs(shard, listed) {
         return state;
+    }
+    // What a restore would refuse is not vouched for.
+    if let Err(error) = Proof::of(shard) {
+        let why = error.to_string();
+        return match error.kind() {
+            ErrorKind::Unsupported => ShardState::Unsupported { why },
+            _ => ShardState::Unreadable { why },
+        };
     }
     // A server names every version of an object, and may keep a checksum; other media do neither.
     if listed.etag.is_none() {
@@ -116,7 +125,7 @@ fn compare(shard: &ShardMeta, object: &ObjectMeta) -> ShardState {
 /// What the manifest says of the bytes as they are stored.
 fn stated_checksum(shard: &ShardMeta) -> Option<Checksum> {
     let stored = shard.stored_checksum.as_ref();
-    let raw = shard.checksum.as_ref().filter(|_| shard.unreadable_form().is_none());
+    let raw = shard.checksum.as_ref().filter(|_| matches!(shard.form(), Ok(None)));
     stored.or(raw)?.parse().ok()
 }
 

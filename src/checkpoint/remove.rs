@@ -21,7 +21,7 @@ pub(super) fn remove_objects<'a>(base: &Base, keys: impl Iterator<Item = &'a str
 }
 
 fn remove_from(base: &Base, folder: &str, keys: &HashSet<&str>) -> Result<u64> {
-    let listed = base.list(folder)?;
+    let listed = base.list_named(folder)?;
     let condemned = || listed.iter().filter(|(key, _)| keys.contains(key.as_str()));
     if is_save_folder(folder) && condemned().count() == listed.len() {
         base.store.delete_prefix(&base.uri(folder))?;

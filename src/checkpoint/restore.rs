@@ -11,10 +11,11 @@ use crate::sync::Arc;
 
 use super::base::Base;
 use super::catalog::CheckpointInfo;
+use super::content::Content;
 use super::latest;
 use super::layout::Named;
 use super::manifest::Manifest;
-use super::proof::{Proof, check_form};
+use super::proof::{Proof, check_stored};
 use super::shard::ShardMeta;
 
 /// Finds and reads checkpoints. Verifies unless told otherwise. Clone it and use it in any thread.
@@ -111,8 +112,9 @@ impl Reader {
     /// # Errors
     /// `ChecksumMismatch` naming the byte range that differs; `Incomplete` if the shard is missing
     /// or of another size; `InvalidInput` if `buffer` is not of the shard's size; `NotFound` if
-    /// there is no such rank; `Unsupported` for compressed shards and unknown checksums. The
-    /// buffer's contents are then unspecified.
+    /// there is no such rank; `Unsupported` for forms and checksums of another version; `Corrupt` if a
+    /// compressed shard does not decompress, naming the frame and its bytes. The buffer's contents
+    /// are then unspecified.
     pub fn read_shard_into(
         &self,
         manifest: &Manifest,
@@ -194,32 +196,36 @@ impl Reader {
     }
 
     fn read_range(&self, shard: &ShardMeta, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
-        let uri = self.base.uri(&shard.key);
-        let outcome = self.check_object(shard).and_then(|()| {
+        let outcome = self.check_object(shard).and_then(|content| {
             let proof = if self.verify { Proof::of(shard)? } else { Proof::Absent };
             match proof {
-                Proof::Blocks(blocks) => self.read_blocks(&uri, &blocks, offset, buffer),
+                Proof::Blocks(blocks) => read_blocks(&content, &blocks, offset, buffer),
                 Proof::Whole(whole) if buffer.len() as u64 == shard.raw_bytes() => {
-                    let report = self.base.store.read_into(&uri, offset, buffer)?;
+                    let report = content.read_into(offset, buffer)?;
                     whole.check_bytes(shard, buffer)?;
                     Ok(report)
                 }
                 Proof::Whole(whole) => {
                     whole.check_object(&self.base, shard)?;
-                    self.base.store.read_into(&uri, offset, buffer)
+                    content.read_into(offset, buffer)
                 }
-                Proof::Absent => self.base.store.read_into(&uri, offset, buffer),
+                Proof::Absent => {
+                    if self.verify {
+                        check_stored(&self.base, shard)?;
+                    }
+                    content.read_into(offset, buffer)
+                }
             }
         });
-        outcome.map_err(|error| error.with_uri(uri))
+        outcome.map_err(|error| error.with_uri(self.base.uri(&shard.key)))
     }
 
     /// Whether the shard is there, of the stated size, and in a form that can be read.
-    pub(super) fn check_object(&self, shard: &ShardMeta) -> Result<()> {
-        check_form(shard)?;
+    pub(super) fn check_object(&self, shard: &ShardMeta) -> Result<Content<'_>> {
+        let content = Content::of(&self.base, shard)?;
         let found = self.base.stat_shard(shard.rank, &shard.key)?.size_bytes;
         if found == shard.size {
-            return Ok(());
+            return Ok(content);
         }
         let (rank, stated) = (shard.rank, shard.size);
         let detail =
@@ -227,64 +233,62 @@ impl Reader {
         Err(Error::new(ErrorKind::Incomplete, "read shard", detail)
             .with_uri(self.base.uri(&shard.key)))
     }
+}
 
-    /// Reads a range in up to three pieces: the whole blocks that lie in it straight into `buffer`,
-    /// the blocks that its ends cut through memory of their own.
-    fn read_blocks(
-        &self,
-        uri: &str,
-        blocks: &BlockChecksums,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> Result<ReadReport> {
-        if buffer.is_empty() {
-            return self.base.store.read_into(uri, offset, buffer);
-        }
-        let end = offset + buffer.len() as u64;
-        let block_bytes = blocks.block_bytes();
-        let whole_end = if end == blocks.size_bytes() { end } else { end - end % block_bytes };
-        let mut report: Option<ReadReport> = None;
-        let (mut at, mut rest) = (offset, buffer);
-        while !rest.is_empty() {
-            let whole = at.is_multiple_of(block_bytes) && at < whole_end;
-            let block_end = at - at % block_bytes + block_bytes;
-            let stop = if whole { whole_end } else { block_end.min(end) };
-            let (piece, later) = rest.split_at_mut((stop - at) as usize);
-            let read = if whole {
-                self.base.store.read_into_verified(uri, at, piece, blocks)?
-            } else {
-                self.read_cut(uri, blocks, at, piece)?
-            };
-            match &mut report {
-                Some(report) => {
-                    report.bytes += read.bytes;
-                    report.copied_bytes += read.copied_bytes;
-                }
-                None => report = Some(read),
+/// Reads a range in up to three pieces: the whole blocks that lie in it straight into `buffer`,
+/// the blocks that its ends cut through memory of their own.
+fn read_blocks(
+    content: &Content<'_>,
+    blocks: &BlockChecksums,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<ReadReport> {
+    if buffer.is_empty() {
+        return content.read_into(offset, buffer);
+    }
+    let end = offset + buffer.len() as u64;
+    let block_bytes = blocks.block_bytes();
+    let whole_end = if end == blocks.size_bytes() { end } else { end - end % block_bytes };
+    let mut report: Option<ReadReport> = None;
+    let (mut at, mut rest) = (offset, buffer);
+    while !rest.is_empty() {
+        let whole = at.is_multiple_of(block_bytes) && at < whole_end;
+        let block_end = at - at % block_bytes + block_bytes;
+        let stop = if whole { whole_end } else { block_end.min(end) };
+        let (piece, later) = rest.split_at_mut((stop - at) as usize);
+        let read = if whole {
+            content.read_into_verified(at, piece, blocks)?
+        } else {
+            read_cut(content, blocks, at, piece)?
+        };
+        match &mut report {
+            Some(report) => {
+                report.bytes += read.bytes;
+                report.copied_bytes += read.copied_bytes;
             }
-            (at, rest) = (stop, later);
+            None => report = Some(read),
         }
-        Ok(report.expect("a range with bytes has a piece"))
+        (at, rest) = (stop, later);
     }
+    Ok(report.expect("a range with bytes has a piece"))
+}
 
-    /// Reads a piece of one block by reading and verifying the block.
-    fn read_cut(
-        &self,
-        uri: &str,
-        blocks: &BlockChecksums,
-        at: u64,
-        piece: &mut [u8],
-    ) -> Result<ReadReport> {
-        let index = at / blocks.block_bytes();
-        let start = index * blocks.block_bytes();
-        let mut block = AlignedVec::zeroed(blocks.bytes_of(index as usize) as usize)?;
-        let mut report = self.base.store.read_into_verified(uri, start, &mut block, blocks)?;
-        let from = (at - start) as usize;
-        piece.copy_from_slice(&block[from..from + piece.len()]);
-        report.bytes = piece.len() as u64;
-        report.copied_bytes = piece.len() as u64;
-        Ok(report)
-    }
+/// Reads a piece of one block by reading and verifying the block.
+fn read_cut(
+    content: &Content<'_>,
+    blocks: &BlockChecksums,
+    at: u64,
+    piece: &mut [u8],
+) -> Result<ReadReport> {
+    let index = at / blocks.block_bytes();
+    let start = index * blocks.block_bytes();
+    let mut block = AlignedVec::zeroed(blocks.bytes_of(index as usize) as usize)?;
+    let mut report = content.read_into_verified(start, &mut block, blocks)?;
+    let from = (at - start) as usize;
+    piece.copy_from_slice(&block[from..from + piece.len()]);
+    report.bytes = piece.len() as u64;
+    report.copied_bytes = piece.len() as u64;
+    Ok(report)
 }
 
 /// Reads and checks one manifest.

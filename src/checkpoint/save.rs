@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::encode::{Algorithm, Checksum};
+use crate::backend::ObjectMeta;
+use crate::encode::{Algorithm, BlockChecksums, Checksum, Compression, Filter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ObjectWriter, WriteOptions};
 use crate::sync::Arc;
@@ -15,7 +16,7 @@ use super::catalog::CheckpointInfo;
 use super::commit::{self, Heading};
 use super::layout::KeyLayout;
 use super::receipt::{Receipt, is_shard_of};
-use super::shard::ShardMeta;
+use super::shard::{ShardMeta, ZSTD};
 
 /// What to do about a shard or receipt that is there already.
 const SENT_ALREADY: &str = "a save is sent once: if this rank died and came back, save the step again \
@@ -105,7 +106,8 @@ impl Writer {
         }
         // Manifests carry CRC32C. A store without checksums is taken at its word.
         let checksum = self.base.store.config().checksum().map(|_| Algorithm::Crc32c);
-        let mut options = WriteOptions::default().create_only().checksum(checksum);
+        let options = WriteOptions::default().create_only().checksum(checksum);
+        let mut options = options.compression(layout.compression());
         options.size_hint_bytes = size_hint_bytes;
         Ok((self.base.store.get_writer_with(&uri, options)?, key))
     }
@@ -123,31 +125,23 @@ impl Writer {
         writer: Box<dyn ObjectWriter>,
     ) -> Result<ShardMeta> {
         self.check_own(layout, &key)?;
+        check_compression(layout.compression(), writer.compression())?;
         let checksum = writer.checksum();
         check_label(checksum.as_deref())?;
-        let blocks = writer.block_checksums();
+        let (blocks, raw_bytes) = (writer.block_checksums(), writer.bytes_written());
         let object = writer.finalize().map_err(|error| self.explain(error))?;
-        Ok(ShardMeta {
-            rank: self.rank,
-            key,
-            size: object.size_bytes,
-            etag: object.etag,
-            stored_checksum: checksum.clone(),
-            checksum,
-            raw_size: Some(object.size_bytes),
-            compression: None,
-            part_bytes: blocks.as_ref().map(|blocks| blocks.block_bytes()),
-            part_checksums: blocks.map(|blocks| blocks.to_hex()),
-        })
+        let sums = Sums { checksum, stored_checksum: object.checksum.clone(), blocks };
+        Ok(self.shard_meta(layout, key, object, raw_bytes, sums))
     }
 
-    /// Tells a shard whose writer the caller finalized itself, with the checksum the writer had;
-    /// the size comes from the store. The manifest then has no block checksums: damage shows, but
-    /// not where.
+    /// Tells a shard whose writer the caller finalized itself, with the checksum the writer had, which is of
+    /// the bytes written to it; sizes come from the store. The manifest then has no block checksums: damage
+    /// shows, but not where. Of a compressed shard it has no checksum of the object either.
     ///
     /// # Errors
     /// `Incomplete` if the shard is not there; `InvalidInput` if `key` is not this rank's in
-    /// `layout`, or the checksum is not `crc32c:xxxxxxxx`.
+    /// `layout`, or the checksum is not `crc32c:xxxxxxxx`; `Corrupt` if the shard is not compressed as
+    /// `layout` says.
     pub fn finalize_shard_meta_with_checksum(
         &self,
         layout: &KeyLayout,
@@ -157,18 +151,40 @@ impl Writer {
         self.check_own(layout, &key)?;
         check_label(checksum.as_deref())?;
         let object = self.base.stat_shard(self.rank, &key)?;
-        Ok(ShardMeta {
+        let (raw_bytes, stored_checksum) = match layout.compression() {
+            Compression::None => (object.size_bytes, checksum.clone()),
+            compression => {
+                let uri = self.base.uri(&key);
+                let form = self.base.store.compressed_form(&uri, compression.filter())?;
+                (form.raw_bytes, None)
+            }
+        };
+        let sums = Sums { checksum, stored_checksum, blocks: None };
+        Ok(self.shard_meta(layout, key, object, raw_bytes, sums))
+    }
+
+    fn shard_meta(
+        &self,
+        layout: &KeyLayout,
+        key: String,
+        object: ObjectMeta,
+        raw_bytes: u64,
+        sums: Sums,
+    ) -> ShardMeta {
+        let (compression, filter) = names_of(layout.compression());
+        ShardMeta {
             rank: self.rank,
             key,
             size: object.size_bytes,
             etag: object.etag,
-            stored_checksum: checksum.clone(),
-            checksum,
-            raw_size: Some(object.size_bytes),
-            compression: None,
-            part_bytes: None,
-            part_checksums: None,
-        })
+            checksum: sums.checksum,
+            raw_size: Some(raw_bytes),
+            stored_checksum: sums.stored_checksum,
+            compression,
+            filter,
+            part_bytes: sums.blocks.as_ref().map(BlockChecksums::block_bytes),
+            part_checksums: sums.blocks.map(|blocks| blocks.to_hex()),
+        }
     }
 
     /// Writes this rank's shard from memory, without copying it where the medium admits it (see
@@ -274,6 +290,34 @@ impl Writer {
         match error.kind() {
             ErrorKind::AlreadyExists => error.with_remedy(SENT_ALREADY),
             _ => error,
+        }
+    }
+}
+
+/// The checksums of a shard that are known.
+struct Sums {
+    checksum: Option<String>,
+    stored_checksum: Option<String>,
+    blocks: Option<BlockChecksums>,
+}
+
+/// What the key promises is what the writer does.
+fn check_compression(of_layout: Compression, of_writer: Compression) -> Result<()> {
+    if of_layout == of_writer {
+        return Ok(());
+    }
+    let detail = format!("its compression is {of_writer}, that of the layout {of_layout}");
+    Err(Error::invalid("finalize shard", detail)
+        .with_remedy("take the writer from get_shard_writer, and finalize it here"))
+}
+
+/// As a manifest has them.
+fn names_of(compression: Compression) -> (Option<String>, Option<String>) {
+    match compression {
+        Compression::None => (None, None),
+        Compression::Zstd(zstd) => {
+            let filter = Some(zstd.filter()).filter(|filter| *filter != Filter::None);
+            (Some(ZSTD.to_owned()), filter.map(|filter| filter.name().to_owned()))
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{BlockChecksums, Checksum};
+use crate::encode::{BlockChecksums, Checksum, Filter};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::ZSTD_RATIO_MAX;
+use crate::store::CompressedForm;
 
 use super::layout::check_shard_key;
 
@@ -14,6 +16,12 @@ const BLOCK_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// What a checksum of raw bytes begins with.
 const CRC32C_LABEL: &str = "crc32c:";
+
+/// What [`ShardMeta::compression`] says of zstd.
+pub(super) const ZSTD: &str = "zstd";
+
+/// What helps with an entry of a form that is not known.
+const LATER_VERSION: &str = "read it with the version that wrote it, or a later one";
 
 /// One shard of a checkpoint, as the manifest tells it.
 ///
@@ -42,6 +50,9 @@ pub struct ShardMeta {
     /// How the object is compressed; `None` where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<String>,
+    /// What was done to the raw bytes before they were compressed; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// Raw bytes of a checksum block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_bytes: Option<u64>,
@@ -81,17 +92,74 @@ impl ShardMeta {
         self.raw_size.is_some()
             || self.stored_checksum.is_some()
             || self.compression.is_some()
+            || self.filter.is_some()
             || self.part_bytes.is_some()
             || self.part_checksums.is_some()
     }
 
-    /// Why this version cannot read the shard's bytes, if it cannot.
-    pub(super) fn unreadable_form(&self) -> Option<String> {
+    /// How the object holds the shard's bytes; `None` where it holds them as they are.
+    ///
+    /// # Errors
+    /// `Unsupported` for forms of another version; `Corrupt` if the entry contradicts itself.
+    pub(super) fn form(&self) -> Result<Option<CompressedForm>> {
+        let suffixes =
+            [Filter::Shuffle4.suffix(), Filter::Shuffle8.suffix(), Filter::None.suffix()];
+        let suffix = suffixes.into_iter().find(|suffix| self.key.ends_with(suffix));
+        let filter = match self.filter.as_deref() {
+            None => Filter::None,
+            Some(name) => name.parse().map_err(|_| {
+                self.unreadable(&format!("the filter {name:?} is not known"), LATER_VERSION)
+            })?,
+        };
         match self.compression.as_deref() {
-            Some("none") | None => {}
-            Some(name) => return Some(format!("the shard is compressed ({name:?})")),
+            None | Some("none") => match suffix {
+                Some(_) if !self.has_our_fields() => {
+                    let why = "the shard is compressed, and nothing says how large it becomes";
+                    Err(self.unreadable(why, "decompress the object with zstd -d"))
+                }
+                None if filter == Filter::None => Ok(None),
+                _ => Err(self.contradiction(format!(
+                    "it is not compressed, by its fields, but has the filter {} and the key {:?}",
+                    filter.name(),
+                    self.key
+                ))),
+            },
+            Some("zstd") => self.zstd_form(filter, suffix).map(Some),
+            Some(name) => {
+                let why = format!("the shard is compressed with {name:?}, which is not known");
+                Err(self.unreadable(&why, LATER_VERSION))
+            }
         }
-        self.key.ends_with(".zst").then(|| "the shard is compressed (zstd)".to_owned())
+    }
+
+    fn zstd_form(&self, filter: Filter, suffix: Option<&str>) -> Result<CompressedForm> {
+        if suffix != Some(filter.suffix()) {
+            let (wanted, key) = (filter.suffix(), &self.key);
+            return Err(self.contradiction(format!("{key:?} does not end with {wanted}")));
+        }
+        let Some(raw_bytes) = self.raw_size else {
+            return Err(self.contradiction("it is compressed, but has no raw_size".to_owned()));
+        };
+        if raw_bytes > self.size.saturating_mul(ZSTD_RATIO_MAX) {
+            let size = self.size;
+            let why = format!("{size} bytes cannot be {raw_bytes} compressed with zstd");
+            return Err(self.contradiction(why));
+        }
+        Ok(CompressedForm::new(raw_bytes, filter))
+    }
+
+    /// The checksum of the object as it is stored, where the manifest has one.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is of another version.
+    pub(super) fn expected_of_stored(&self) -> Result<Option<Checksum>> {
+        let parsed = self.stored_checksum.as_deref().map(str::parse).transpose();
+        parsed.map_err(|error: Error| self.unreadable(&error.to_string(), LATER_VERSION))
+    }
+
+    fn unreadable(&self, why: &str, remedy: &str) -> Error {
+        let detail = format!("{}: {why}", self.key);
+        Error::new(ErrorKind::Unsupported, "read shard", detail).with_remedy(remedy)
     }
 
     /// Checks what can be checked without looking at the object, in constant time but for the key's
@@ -108,9 +176,14 @@ impl ShardMeta {
                 self.contradiction(format!("{} bytes is no size", self.size.max(self.raw_bytes())))
             );
         }
-        if self.unreadable_form().is_none() && self.raw_bytes() != self.size {
-            let why = format!("size is {}, raw_size is {}", self.size, self.raw_bytes());
-            return Err(self.contradiction(why));
+        match self.form() {
+            Ok(None) if self.raw_bytes() != self.size => {
+                let why = format!("size is {}, raw_size is {}", self.size, self.raw_bytes());
+                return Err(self.contradiction(why));
+            }
+            // What another version wrote is refused when it is read.
+            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
+            _ => {}
         }
         match (self.part_bytes, &self.part_checksums) {
             (None, None) => Ok(()),

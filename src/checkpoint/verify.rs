@@ -1,6 +1,7 @@
 //! Verifying: read everything, tell what is damaged and where.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::time::Timestamp;
 
 use super::base::Base;
 use super::catalog::CheckpointInfo;
+use super::frames;
 use super::layout::{KeyLayout, folder_of, join_some};
 use super::manifest::Manifest;
 use super::proof::Proof;
@@ -39,6 +41,27 @@ pub struct BlockRange {
     pub last: u64,
 }
 
+impl ByteRange {
+    pub(super) fn of(range: Range<u64>) -> ByteRange {
+        let length_bytes = range.end - range.start;
+        ByteRange { offset_bytes: range.start, length_bytes, blocks: None }
+    }
+
+    pub(super) fn of_block(blocks: &BlockChecksums, index: usize) -> ByteRange {
+        let from = index as u64 * blocks.block_bytes();
+        ByteRange::of(from..from + blocks.bytes_of(index))
+    }
+
+    /// The same, with the blocks it lies in.
+    pub(super) fn in_blocks(mut self, blocks: &BlockChecksums) -> ByteRange {
+        let last_byte = self.offset_bytes + self.length_bytes.max(1) - 1;
+        let (first, last) =
+            (self.offset_bytes / blocks.block_bytes(), last_byte / blocks.block_bytes());
+        self.blocks = Some(BlockRange { first, last });
+        self
+    }
+}
+
 /// What became of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
@@ -51,8 +74,12 @@ pub enum ShardState {
     /// Bytes differ.
     Damaged {
         /// Whole blocks, neighbours joined; all of the shard where the manifest has no block
-        /// checksums.
+        /// checksums. Of a compressed shard these are raw bytes: those of frames that do not
+        /// decompress, and blocks that differ although they do.
         ranges: Vec<ByteRange>,
+        /// Of a compressed shard: where the object itself is damaged, as closely as can be told.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        stored_ranges: Vec<ByteRange>,
     },
     /// Not there.
     Missing,
@@ -92,6 +119,14 @@ pub enum ShardState {
 }
 
 impl ShardState {
+    /// Damaged in these ranges; good if there are none.
+    pub(super) fn of_damage(ranges: Vec<ByteRange>, stored_ranges: Vec<ByteRange>) -> ShardState {
+        match ranges.is_empty() && stored_ranges.is_empty() {
+            true => ShardState::Ok,
+            false => ShardState::Damaged { ranges, stored_ranges },
+        }
+    }
+
     /// Whether a restore of the shard succeeds: by its bytes, or by the word of the server that keeps
     /// them.
     pub fn is_good(&self) -> bool {
@@ -304,6 +339,9 @@ pub(super) fn verify_bytes(
     if found_bytes != shard.size {
         return Ok((ShardState::WrongSize { found_bytes }, 0));
     }
+    if let Some(form) = shard.form()? {
+        return Ok((frames::verify(base, shard, form, progress)?, shard.size));
+    }
     match Proof::of(shard)? {
         Proof::Absent => Ok((ShardState::NoChecksum, 0)),
         Proof::Blocks(expected) => {
@@ -313,15 +351,13 @@ pub(super) fn verify_bytes(
                 return Ok((ShardState::WrongSize { found_bytes: actual.size_bytes() }, 0));
             }
             let ranges = differing_ranges(&expected, &actual);
-            let state =
-                if ranges.is_empty() { ShardState::Ok } else { ShardState::Damaged { ranges } };
-            Ok((state, shard.size))
+            Ok((ShardState::of_damage(ranges, Vec::new()), shard.size))
         }
         Proof::Whole(whole) => match whole.check_object(base, shard) {
             Ok(()) => Ok((ShardState::Ok, shard.size)),
             Err(error) if error.kind() == ErrorKind::ChecksumMismatch => {
-                let all = ByteRange { offset_bytes: 0, length_bytes: shard.size, blocks: None };
-                Ok((ShardState::Damaged { ranges: vec![all] }, shard.size))
+                let all = ByteRange::of(0..shard.size);
+                Ok((ShardState::of_damage(vec![all], Vec::new()), shard.size))
             }
             Err(error) => Err(error),
         },
@@ -330,26 +366,25 @@ pub(super) fn verify_bytes(
 
 /// The blocks that differ, neighbours joined.
 fn differing_ranges(expected: &BlockChecksums, actual: &BlockChecksums) -> Vec<ByteRange> {
-    let mut ranges: Vec<ByteRange> = Vec::new();
     let pairs = expected.crc32c().iter().zip(actual.crc32c());
-    for (index, _) in pairs.enumerate().filter(|(_, (expected, actual))| expected != actual) {
-        let length_bytes = expected.bytes_of(index);
-        let block = index as u64;
-        match ranges.last_mut() {
-            Some(ByteRange { length_bytes: sum, blocks: Some(blocks), .. })
-                if blocks.last + 1 == block =>
-            {
-                *sum += length_bytes;
-                blocks.last = block;
+    let differing = pairs.enumerate().filter(|(_, (expected, actual))| expected != actual);
+    let ranges = joined(differing.map(|(index, _)| ByteRange::of_block(expected, index)));
+    ranges.into_iter().map(|range| range.in_blocks(expected)).collect()
+}
+
+/// Neighbours and what overlaps joined; `ranges` is in the order of offsets.
+pub(super) fn joined(ranges: impl Iterator<Item = ByteRange>) -> Vec<ByteRange> {
+    let mut found: Vec<ByteRange> = Vec::new();
+    for next in ranges.filter(|range| range.length_bytes > 0) {
+        match found.last_mut() {
+            Some(last) if last.offset_bytes + last.length_bytes >= next.offset_bytes => {
+                let end = next.offset_bytes + next.length_bytes;
+                last.length_bytes = last.length_bytes.max(end - last.offset_bytes);
             }
-            _ => ranges.push(ByteRange {
-                offset_bytes: block * expected.block_bytes(),
-                length_bytes,
-                blocks: Some(BlockRange { first: block, last: block }),
-            }),
+            _ => found.push(next),
         }
     }
-    ranges
+    found
 }
 
 /// Objects in the checkpoint's folders that are not of it.
@@ -370,7 +405,7 @@ fn strangers(
         .collect();
     let folders: Vec<&str> = folders.into_iter().collect();
     let mut others = Vec::new();
-    for listing in base.in_parallel(&folders, |folder| base.list(folder))? {
+    for listing in base.in_parallel(&folders, |folder| base.list_named(folder))? {
         others.extend(
             listing?.into_iter().map(|(key, _)| key).filter(|key| !own.contains(key.as_str())),
         );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use syncline::checkpoint::Strategy;
-use syncline::{Config, DirectPolicy, Timestamp, parse_bytes};
+use syncline::{Compression, Config, DirectPolicy, Filter, Timestamp, parse_bytes};
 
 use crate::output::parse_duration;
 
@@ -18,9 +18,9 @@ az://account/container/key, mem://name/key (this process); a path without a sche
 Exit status: 0 done; 1 a checkpoint's data is damaged, incomplete or missing; 2 usage; 3 any other \
 failure; 130 after Ctrl-C, 143 after SIGTERM. A closed pipe is no failure.
 
-Environment: SYNCLINE_IO_THREADS, SYNCLINE_PART_SIZE and SYNCLINE_MEMORY stand in for the options. Servers \
-are reached with the usual AWS_* and AZURE_STORAGE_* variables for credentials, region and endpoint, by \
-HTTPS_PROXY, past NO_PROXY, and with AWS_CA_BUNDLE for an authority of one's own.";
+Environment: SYNCLINE_IO_THREADS, SYNCLINE_COMPRESSION_THREADS, SYNCLINE_PART_SIZE and SYNCLINE_MEMORY \
+stand in for the options. Servers are reached with the usual AWS_* and AZURE_STORAGE_* variables for \
+credentials, region and endpoint, by HTTPS_PROXY, past NO_PROXY, and with AWS_CA_BUNDLE for an authority of one's own.";
 
 /// Synchronous checkpoint storage: whole or absent, every byte checksummed.
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ pub struct Common {
     /// I/O threads; also how many shards move at a time
     #[arg(long, value_name = "N", global = true)]
     pub io_threads: Option<usize>,
+    /// Threads that compress and decompress; default the processors there are
+    #[arg(long, value_name = "N", global = true)]
+    pub compression_threads: Option<usize>,
     /// Bytes of a part buffer, such as 16MiB
     #[arg(long, value_name = "SIZE", value_parser = size, global = true)]
     pub part_size: Option<u64>,
@@ -62,9 +65,13 @@ pub struct Common {
 }
 
 impl Common {
-    /// The engine's settings: options first, then the environment, then defaults.
-    pub fn config(&self) -> syncline::Result<Config> {
-        let mut builder = Config::builder();
+    /// The engine's settings: options first, then the environment, then defaults. `compressing`: for a
+    /// command that compresses.
+    pub fn config(&self, compressing: bool) -> syncline::Result<Config> {
+        let mut builder = Config::builder().compressing(compressing);
+        if let Some(threads) = self.compression_threads {
+            builder = builder.compression_threads(threads);
+        }
         if let Some(threads) = self.io_threads {
             builder = builder.io_threads(threads);
         }
@@ -139,10 +146,11 @@ pub enum Command {
 Examples:
   syncline save rank0.dat rank1.dat /data/ckpt --step 100
   syncline save model.bin optim.bin direct:///data/ckpt --step 7 --framework mine --meta lr=0.1
+  syncline save field.f32 /data/ckpt --step 8 --compress zstd:3 --shuffle 4
 
 The shards are made durable first, then the manifest: a save that is stopped leaves the earlier
-checkpoints as they were. Saves of one step and --ts, one after the other, succeed once; of two at the same moment at most one does.
-Without --ts each is a new checkpoint."
+checkpoints as they were. Saves of one step and --ts, one after the other, succeed once; of two at
+the same moment at most one does. Without --ts each is a new checkpoint."
 )]
 pub struct Save {
     /// The files, in the order of their ranks, and last where the checkpoint goes
@@ -167,6 +175,12 @@ pub struct Save {
     /// Timestamp of the checkpoint, YYYYMMDD-HHMMSS-mmm; default now
     #[arg(long, value_name = "TS", value_parser = timestamp)]
     pub ts: Option<Timestamp>,
+    /// Compress the shards: zstd or zstd:LEVEL, 1 to 22
+    #[arg(long, value_parser = compression, value_name = "METHOD")]
+    pub compress: Option<Compression>,
+    /// Order the bytes of elements of 4 or 8 bytes by their place before compressing, for arrays of numbers
+    #[arg(long, value_parser = shuffle, value_name = "BYTES", requires = "compress")]
+    pub shuffle: Option<Filter>,
 }
 
 /// `syncline restore`
@@ -176,8 +190,9 @@ Examples:
   syncline restore /data/ckpt out
   syncline restore direct:///data/ckpt out --step 100 --force
 
-Without --step the newest good checkpoint is restored; damaged or incomplete ones are skipped and named.
-Files appear together, under the names they were saved with, once all of them are verified.")]
+Without --step the newest good checkpoint is restored; damaged or incomplete ones are skipped and
+named. Files appear together, under the names they were saved with, once all of them are verified.
+What is compressed has checksums of zstd as well, which are compared also with --no-verify.")]
 pub struct Restore {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]
@@ -226,8 +241,8 @@ Examples:
   syncline verify s3://bucket/ckpt --quick
 
 Exit status 1 if anything is damaged or missing. What interrupted saves left is noted, not damage.
---quick finds what is missing, cut or replaced, but no decay: a shard of which the medium keeps nothing but
-the size is called so, and the checkpoint is not called good.")]
+--quick finds what is missing, cut or replaced, but no decay: a shard of which the medium keeps
+nothing but the size is called so, and the checkpoint is not called good.")]
 pub struct Verify {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]
@@ -250,7 +265,8 @@ Examples:
   syncline put data.bin direct:///data/objects/data.bin
   tar c dir | syncline put - /data/objects/dir.tar
 
-A URI that ends in `/` takes the file's name. An object that exists is replaced when the new one is whole.")]
+A URI that ends in `/` takes the file's name. An object that exists is replaced when the new one is
+whole.")]
 pub struct Put {
     /// The file, or `-` for standard input
     #[arg(value_name = "FILE")]
@@ -347,8 +363,9 @@ Examples:
   syncline prune /data/ckpt --keep 3 --dry-run
   syncline prune s3://bucket/ckpt --keep 3 --keep-every 1000
 
-Checkpoints are read from the newest on until one is good; that one stays, also beyond the number. If none is
-good, nothing is removed, and the exit status is 1. Incomplete ones do not count and stay.")]
+Checkpoints are read from the newest on until one is good; that one stays, also beyond the number.
+If none is good, nothing is removed, and the exit status is 1. Of incomplete ones those among the
+newest do not count and stay; older ones go with the rest.")]
 pub struct Prune {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]
@@ -374,8 +391,9 @@ Examples:
   syncline gc /data/ckpt
   syncline gc /data/ckpt --older-than 7d --delete
 
-Only what is older than the longest save may be removed: a running save's files look the same. What was written
-since the newest complete checkpoint is shown and stays; in a base without any checkpoint the age alone decides.")]
+Only what is older than the longest save may be removed: a running save's files look the same. What
+was written since the newest complete checkpoint is shown and stays; in a base without any
+checkpoint the age alone decides.")]
 pub struct Gc {
     /// Where the checkpoints are
     #[arg(value_name = "BASE")]
@@ -429,6 +447,15 @@ fn strategy(text: &str) -> Result<Strategy, String> {
     text.parse().map_err(|e: syncline::Error| e.to_string())
 }
 
+fn compression(text: &str) -> Result<Compression, String> {
+    text.parse().map_err(|e: syncline::Error| e.to_string())
+}
+
+fn shuffle(text: &str) -> Result<Filter, String> {
+    let bytes: usize = text.parse().map_err(|_| format!("{text:?} is not a number of bytes"))?;
+    Filter::shuffle(bytes).map_err(|e| e.to_string())
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -444,5 +471,15 @@ mod tests {
     #[test]
     fn the_grammar_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_paragraphs_of_the_help_are_not_broken_again_where_it_is_shown() {
+        for command in Cli::command().get_subcommands() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in after.lines() {
+                assert!(line.len() <= 100, "{}: {line}", command.get_name());
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use syncline::checkpoint::{CheckpointStore, KeyLayout, ShardMeta};
-use syncline::{ErrorKind, Timestamp};
+use syncline::{Compression, ErrorKind, Timestamp};
 
 use crate::args::Save;
 use crate::crew::in_parallel;
@@ -34,7 +34,11 @@ pub fn save(session: &Session, args: &Save) -> Result<(), Failure> {
         _ => return Err(Failure::Usage("save: name the files, then the base".to_owned())),
     };
     let user_meta = user_meta(&files, &args.meta)?;
-    let store = CheckpointStore::open_with(base, &session.config)?.with_strategy(args.strategy);
+    let compression = args.compress.unwrap_or_default();
+    let compression = compression.with_filter(args.shuffle.unwrap_or_default())?;
+    let store = CheckpointStore::open_with(base, &session.config)?
+        .with_strategy(args.strategy)
+        .with_compression(compression);
     let layout = store.layout(args.step, args.ts.clone().unwrap_or_else(Timestamp::now));
     if store.store().exists(&store.uri(&layout.manifest_key()))? {
         return Err(Failure::Other(format!(
@@ -66,37 +70,49 @@ pub fn save(session: &Session, args: &Save) -> Result<(), Failure> {
         "manifest_key": info.manifest_key,
         "base": base,
         "world_size": world_size,
-        "size_bytes": total_of(&shards),
+        "compression": compression.to_string(),
+        "size_bytes": raw_total_of(&shards),
+        "stored_bytes": total_of(&shards),
         "shards": shards.iter().zip(&files).map(|(shard, file)| json!({
             "rank": shard.rank,
             "name": file.name,
             "key": shard.key,
-            "size_bytes": shard.size,
+            "size_bytes": shard.raw_bytes(),
+            "stored_bytes": shard.size,
             "checksum": shard.checksum,
         })).collect::<Vec<_>>(),
     });
-    session.out.print(value, || saved_table(layout.step(), &info.timestamp, &shards, &files))
+    session.out.print(value, || saved_table(&layout, &shards, &files))
 }
 
-fn saved_table(
-    step: u64,
-    ts: &Timestamp,
-    shards: &[ShardMeta],
-    files: &[SourceFile<'_>],
-) -> String {
-    let columns = [
-        Column::Right("RANK"),
-        Column::Right("SIZE"),
-        Column::Left("CHECKSUM"),
-        Column::Left("FILE"),
-    ];
+fn saved_table(layout: &KeyLayout, shards: &[ShardMeta], files: &[SourceFile<'_>]) -> String {
+    let is_compressed = layout.compression() != Compression::None;
+    let mut columns = vec![Column::Right("RANK"), Column::Right("SIZE")];
+    columns.extend(is_compressed.then_some(Column::Right("STORED")));
+    columns.extend([Column::Left("CHECKSUM"), Column::Left("FILE")]);
     let mut table = Table::new(columns);
     for (shard, file) in shards.iter().zip(files) {
         let checksum = shard.checksum.clone().unwrap_or_else(|| "-".to_owned());
-        table.row([shard.rank.to_string(), human_bytes(shard.size), checksum, file.name.clone()]);
+        let mut cells = vec![shard.rank.to_string(), human_bytes(shard.raw_bytes())];
+        cells.extend(is_compressed.then(|| human_bytes(shard.size)));
+        cells.extend([checksum, file.name.clone()]);
+        table.row(cells);
     }
-    let total = human_bytes(total_of(shards));
-    format!("{}saved step {step} at {ts}: {} shards, {total}\n", table.render(), shards.len())
+    let (total, stored) = (raw_total_of(shards), total_of(shards));
+    let compressed = match layout.compression() {
+        Compression::None => String::new(),
+        compression => format!(
+            ", stored in {} ({:.1} %, {compression})",
+            human_bytes(stored),
+            if total == 0 { 100.0 } else { stored as f64 / total as f64 * 100.0 }
+        ),
+    };
+    let (count, total) = (shards.len(), human_bytes(total));
+    format!("{}saved {layout}: {count} shards, {total}{compressed}\n", table.render())
+}
+
+fn raw_total_of(shards: &[ShardMeta]) -> u64 {
+    shards.iter().map(ShardMeta::raw_bytes).sum()
 }
 
 fn total_of(shards: &[ShardMeta]) -> u64 {

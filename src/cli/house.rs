@@ -86,10 +86,20 @@ fn gc_text(report: &GcReport, delete: bool) -> String {
     text.push_str(&match (found, delete) {
         (0, _) => "nothing to collect\n".to_owned(),
         (_, true) => format!("{found} found, {bytes}; {removed} removed\n"),
-        (_, false) => format!("{found} found, {bytes}; --delete removes them\n"),
+        (_, false) => format!("{found} found, {bytes}; {}\n", what_delete_does(report)),
     });
     for note in &report.notes {
         text.push_str(&format!("note: {}\n", printable(note)));
     }
     text
+}
+
+/// What `--delete` would do with what was found.
+fn what_delete_does(report: &GcReport) -> String {
+    let recent = report.garbage.iter().filter(|garbage| garbage.recent).count();
+    match report.garbage.len() - recent {
+        0 => "none of it would be removed".to_owned(),
+        _ if recent == 0 => "--delete removes them".to_owned(),
+        removable => format!("--delete removes {removable} of them"),
+    }
 }

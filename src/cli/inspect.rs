@@ -27,6 +27,7 @@ pub fn list(session: &Session, args: &List) -> Result<(), Failure> {
         Column::Right("RANKS"),
         Column::Right("SHARDS"),
         Column::Right("SIZE"),
+        Column::Right("STORED"),
         Column::Left("FRAMEWORK"),
         Column::Left("STATE"),
     ];
@@ -47,14 +48,18 @@ pub fn list(session: &Session, args: &List) -> Result<(), Failure> {
                 row["wall_time"] = json!(summary.wall_time);
                 row["world_size"] = json!(summary.world_size);
                 row["shards"] = json!(summary.world_size);
-                row["size_bytes"] = json!(summary.stored_bytes);
+                row["size_bytes"] = json!(summary.raw_bytes);
+                row["stored_bytes"] = json!(summary.stored_bytes);
                 let ranks = summary.world_size.to_string();
-                let size = human_bytes(summary.stored_bytes);
-                [ranks.clone(), ranks, size, summary.framework.clone(), "complete".to_owned()]
+                let size = human_bytes(summary.raw_bytes);
+                let stored = human_bytes(summary.stored_bytes);
+                let framework = summary.framework.clone();
+                [ranks.clone(), ranks, size, stored, framework, "complete".to_owned()]
             }
             Err(error) => {
                 row["error"] = json!(error.to_string());
-                [unknown(), unknown(), unknown(), unknown(), format!("unreadable: {error}")]
+                let why = format!("unreadable: {error}");
+                [unknown(), unknown(), unknown(), unknown(), unknown(), why]
             }
         };
         rows.push(row);
@@ -95,7 +100,8 @@ fn manifest_text(manifest: &Manifest) -> String {
     fields.row(["framework".to_owned(), manifest.framework.clone()]);
     fields.row(["wall time".to_owned(), manifest.wall_time.clone()]);
     fields.row(["world size".to_owned(), manifest.world_size.to_string()]);
-    fields.row(["size".to_owned(), human_bytes(manifest.stored_bytes())]);
+    fields.row(["size".to_owned(), human_bytes(manifest.raw_bytes())]);
+    fields.row(["stored".to_owned(), human_bytes(manifest.stored_bytes())]);
     fields.row(["status".to_owned(), manifest.status.clone()]);
     if let Some(meta) = &manifest.user_meta {
         fields.row(["user meta".to_owned(), meta.to_string()]);
@@ -103,13 +109,15 @@ fn manifest_text(manifest: &Manifest) -> String {
     let columns = [
         Column::Right("RANK"),
         Column::Right("SIZE"),
+        Column::Right("STORED"),
         Column::Left("CHECKSUM"),
         Column::Left("KEY"),
     ];
     let mut shards = Table::new(columns);
     for shard in &manifest.shards {
         let checksum = shard.checksum.clone().unwrap_or_else(|| "-".to_owned());
-        shards.row([shard.rank.to_string(), human_bytes(shard.size), checksum, shard.key.clone()]);
+        let (size, stored) = (human_bytes(shard.raw_bytes()), human_bytes(shard.size));
+        shards.row([shard.rank.to_string(), size, stored, checksum, shard.key.clone()]);
     }
     format!("{}\n{}", fields.render(), shards.render())
 }
@@ -144,9 +152,14 @@ pub fn verify(session: &Session, args: &Verify) -> Result<(), Failure> {
     });
     if bad > 0 {
         let all = reports.len();
+        // Of one checkpoint nothing follows for the others.
+        let next = match args.all && bad == all {
+            true => "none is left to restore; look for another copy",
+            false => "`syncline restore` takes the newest good one, if there is one",
+        };
+        let base = &args.base;
         return Err(Failure::Damaged(format!(
-            "verify {}: {bad} of {all} checkpoints damaged; `syncline restore` takes the newest good one",
-            args.base
+            "verify {base}: {bad} of {all} checkpoints damaged; {next}"
         )));
     }
     if unknown > 0 {
@@ -232,16 +245,25 @@ fn state_text(shard: &ShardReport) -> String {
         ShardState::SameChecksum => "same checksum on the server".to_owned(),
         ShardState::SameTag => "same entity tag on the server".to_owned(),
         ShardState::SizeOnly => "size only".to_owned(),
-        ShardState::Damaged { ranges } if ranges.is_empty() => "damaged".to_owned(),
-        ShardState::Damaged { ranges } => {
-            let shown = ranges.iter().take(RANGES_SHOWN).map(range_text);
-            let shown = shown.collect::<Vec<_>>().join(", ");
-            match ranges.len().saturating_sub(RANGES_SHOWN) {
-                0 => format!("damaged in bytes {shown}"),
-                more => format!("damaged in bytes {shown} and {more} more ranges"),
+        ShardState::Damaged { ranges, stored_ranges, .. } => {
+            let mut text = "damaged".to_owned();
+            if !ranges.is_empty() {
+                text.push_str(&format!(" in bytes {}", ranges_text(ranges)));
             }
+            if !stored_ranges.is_empty() {
+                text.push_str(&format!(", of the object bytes {}", ranges_text(stored_ranges)));
+            }
+            text
         }
         other => format!("{other:?}"),
+    }
+}
+
+fn ranges_text(ranges: &[ByteRange]) -> String {
+    let shown = ranges.iter().take(RANGES_SHOWN).map(range_text).collect::<Vec<_>>().join(", ");
+    match ranges.len().saturating_sub(RANGES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more ranges"),
     }
 }
 

@@ -45,8 +45,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(help_or_error.exit_code()).unwrap_or(u8::MAX));
         }
     };
-    let result =
-        Session::new(&cli.common, stop.clone()).and_then(|session| run(&session, &cli.command));
+    let compressing = matches!(&cli.command, Command::Save(save) if save.compress.is_some());
+    let result = Session::new(&cli.common, compressing, stop.clone())
+        .and_then(|session| run(&session, &cli.command));
     match (result, stop.signal()) {
         (Ok(()), None) => ExitCode::SUCCESS,
         (Ok(()), Some(signal)) => {

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 use syncline::checkpoint::{CheckpointInfo, CheckpointStore, Manifest, Reader, ShardMeta, Skipped};
-use syncline::{Algorithm, Checksum, ObjectWriter, WriteOptions};
+use syncline::{Algorithm, AlignedVec, Checksum, ObjectWriter, WriteOptions};
 
 use crate::args::Restore;
 use crate::checkpoint::{FILES_KEY, is_plain_name};
@@ -26,7 +26,7 @@ use crate::output::{Column, Table, human_bytes, printable};
 use crate::progress::Bar;
 use crate::scratch::Scratch;
 use crate::session::Session;
-use crate::transfer::{Check, abandon, copy};
+use crate::transfer::{Check, abandon, copy, up_to};
 
 /// What to restore, and how to read it.
 struct Source {
@@ -113,7 +113,7 @@ fn restore_one(
     let unfinished = session.stop.protect()?;
     let staging = Staging::create(&args.dir)?;
     let label = format!("restore step {}", manifest.global_step);
-    let bar = session.progress.bar(&label, Some(manifest.stored_bytes()));
+    let bar = session.progress.bar(&label, Some(manifest.raw_bytes()));
     let threads = session.config.io_threads().min(session.config.open_writers_max());
     in_parallel(manifest.shards.len(), threads, &session.stop, |index, check| {
         let rank = manifest.shards[index].rank;
@@ -230,15 +230,44 @@ impl Copying<'_> {
         shard: &ShardMeta,
         algorithm: Option<Algorithm>,
     ) -> Result<Box<dyn ObjectWriter>, Failure> {
-        let options =
-            WriteOptions::default().size_hint_bytes(shard.size).create_only().checksum(algorithm);
+        let mut options = WriteOptions::default().create_only().checksum(algorithm);
+        // Nobody but the manifest says how much a compressed shard gives before it is read.
+        if shard.compression.is_none() {
+            options = options.size_hint_bytes(shard.size);
+        }
         let mut writer = self.session.store(self.target)?.get_writer_with(self.target, options)?;
         let (store, uri) = (self.source.store.store(), self.source.store.shard_uri(shard)?);
-        let copied = copy(&**store, &uri, shard.size, &mut *writer, self.check, self.bar);
+        let copied = match shard.compression {
+            None => copy(&**store, &uri, shard.size, &mut *writer, self.check, self.bar),
+            Some(_) => self.decompress(shard, &mut *writer),
+        };
         match copied.and_then(|()| (self.check)()) {
             Ok(()) => Ok(writer),
             Err(failure) => Err(abandon(writer, failure, self.bar)),
         }
+    }
+}
+
+impl Copying<'_> {
+    /// Decompresses several frames at a time, which all shards on their way share between them. They are
+    /// verified as the copy is.
+    fn decompress(&self, shard: &ShardMeta, writer: &mut dyn ObjectWriter) -> Result<(), Failure> {
+        let config = self.source.store.store().config();
+        let shards = self.manifest.shards.len().clamp(1, config.io_threads());
+        let frames = (config.compression_threads() + 1).div_ceil(shards);
+        let step = up_to(frames.saturating_mul(config.frame_bytes()), shard.raw_bytes());
+        let mut memory = AlignedVec::zeroed(step)?;
+        let reader = self.source.reader.clone().without_verification();
+        let mut offset = 0;
+        while offset < shard.raw_bytes() {
+            (self.check)()?;
+            let memory = &mut memory[..up_to(step, shard.raw_bytes() - offset)];
+            reader.read_shard_range_into(self.manifest, shard.rank, offset, memory)?;
+            writer.write_borrowed(memory)?;
+            self.bar.add(memory.len());
+            offset += memory.len() as u64;
+        }
+        Ok(())
     }
 }
 
@@ -305,7 +334,7 @@ fn report(session: &Session, args: &Restore, restored: &Restored) -> Result<(), 
         json!({
             "rank": shard.rank,
             "name": name,
-            "size_bytes": shard.size,
+            "size_bytes": shard.raw_bytes(),
             "checksum": shard.checksum,
         })
     });
@@ -320,7 +349,7 @@ fn report(session: &Session, args: &Restore, restored: &Restored) -> Result<(), 
         "step": info.step,
         "timestamp": info.timestamp.as_str(),
         "dir": args.dir.display().to_string(),
-        "size_bytes": manifest.stored_bytes(),
+        "size_bytes": manifest.raw_bytes(),
         "verified": !args.no_verify,
         "files": files.collect::<Vec<_>>(),
         "skipped": passed_over.collect::<Vec<_>>(),
@@ -335,10 +364,15 @@ fn report(session: &Session, args: &Restore, restored: &Restored) -> Result<(), 
         let mut table = Table::new(columns);
         for (shard, name) in manifest.shards.iter().zip(names) {
             let checksum = shard.checksum.clone().unwrap_or_else(|| "-".to_owned());
-            table.row([shard.rank.to_string(), human_bytes(shard.size), checksum, name.clone()]);
+            table.row([
+                shard.rank.to_string(),
+                human_bytes(shard.raw_bytes()),
+                checksum,
+                name.clone(),
+            ]);
         }
         let (step, ts, dir) = (info.step, &info.timestamp, args.dir.display());
-        let total = human_bytes(manifest.stored_bytes());
+        let total = human_bytes(manifest.raw_bytes());
         format!(
             "{}restored step {step} at {ts}: {} files, {total}, into {dir}\n",
             table.render(),

@@ -26,10 +26,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Settles the options.
-    pub fn new(common: &Common, stop: Arc<Stop>) -> Result<Session, Failure> {
+    /// Settles the options, for a command that compresses or not.
+    pub fn new(common: &Common, compressing: bool, stop: Arc<Stop>) -> Result<Session, Failure> {
         Ok(Session {
-            config: common.config()?,
+            config: common.config(compressing)?,
             out: Output::new(common.json),
             progress: Progress::new(!common.no_progress),
             stop,

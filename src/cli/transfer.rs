@@ -226,6 +226,6 @@ pub fn abandon(writer: Box<dyn ObjectWriter>, failure: Failure, bar: &Bar) -> Fa
 }
 
 /// The smaller of a buffer's length and the bytes left.
-fn up_to(length: usize, left_bytes: u64) -> usize {
+pub fn up_to(length: usize, left_bytes: u64) -> usize {
     usize::try_from(left_bytes).map_or(length, |left| left.min(length))
 }

@@ -75,7 +75,7 @@ type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 impl ConfigBuilder {
     /// Takes what the environment sets; what this builder was told stays, in whatever order it comes.
     ///
-    /// Read are `SYNCLINE_IO_THREADS`, `SYNCLINE_PART_SIZE`, `SYNCLINE_MEMORY` (sizes as in
+    /// Read are `SYNCLINE_IO_THREADS`, `SYNCLINE_COMPRESSION_THREADS`, `SYNCLINE_PART_SIZE`, `SYNCLINE_MEMORY` (sizes as in
     /// [`parse_bytes`]), `SYNCLINE_S3_INTEGRITY` (`auto`, `checksum`, `sha256`, `none`),
     /// `SYNCLINE_S3_CREATE_ONLY` (`require`, `warn`), `SYNCLINE_S3_PATH_STYLE` and
     /// `SYNCLINE_S3_ANONYMOUS` (`true`, `false`); the usual `AWS_*` variables for credentials, profile,
@@ -95,11 +95,14 @@ impl ConfigBuilder {
 
     fn env_from(mut self, lookup: Lookup<'_>) -> Result<Self> {
         let threads = own(lookup, "SYNCLINE_IO_THREADS", |text| text.parse().ok())?;
+        let compression_threads =
+            own(lookup, "SYNCLINE_COMPRESSION_THREADS", |text| text.parse().ok())?;
         let part = own(lookup, "SYNCLINE_PART_SIZE", |text| {
             parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok())
         })?;
         let memory = own(lookup, "SYNCLINE_MEMORY", |text| parse_bytes(text).ok())?;
         self.io_threads = self.io_threads.or(threads);
+        self.compression_threads = self.compression_threads.or(compression_threads);
         self.part_bytes = self.part_bytes.or(part);
         self.memory_bytes_max = self.memory_bytes_max.or(memory);
         let mut foreign = Foreign { lookup, wrong: Vec::new() };

@@ -4,6 +4,7 @@ mod azure;
 mod connection;
 mod env;
 mod http;
+mod memory;
 mod s3;
 mod secret;
 mod size;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::encode::Algorithm;
 use crate::error::{Error, Result};
 use crate::limits::*;
+use crate::sync;
 
 pub(crate) use env::Server;
 use env::{ServerEnvironment, Setting};
@@ -45,6 +47,8 @@ pub struct Config {
     queue_depth_parts: usize,
     open_writers_max: usize,
     part_bytes: usize,
+    compression_threads: usize,
+    compressing: bool,
     timeout: Duration,
     shutdown_timeout: Duration,
     direct: DirectPolicy,
@@ -90,6 +94,16 @@ impl Config {
     /// Bytes of a part buffer, and of a checksum block.
     pub fn part_bytes(&self) -> usize {
         self.part_bytes
+    }
+
+    /// Whether the bound on memory was divided between parts and the frames of compressed objects.
+    pub fn compressing(&self) -> bool {
+        self.compressing
+    }
+
+    /// Raw bytes of a frame of a compressed object: those of a part, but at least 4 and at most 16 MiB.
+    pub fn frame_bytes(&self) -> usize {
+        self.part_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX)
     }
 
     /// Time without progress after which a call gives up.
@@ -140,48 +154,6 @@ impl Config {
         Err(Error::invalid("configure", unusable.join("; "))
             .with_remedy("correct or unset these environment variables"))
     }
-
-    /// The most memory the store's part buffers ever take:
-    /// `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`.
-    pub fn memory_bytes_max(&self) -> u64 {
-        // Asked also before the ranges of the settings are checked.
-        (self.buffers_max() as u64).saturating_mul(self.part_bytes as u64)
-    }
-
-    /// The same for a medium that takes no smaller parts: the part is raised, and what else takes memory
-    /// is lowered until a bound that was set holds again.
-    ///
-    /// # Errors
-    /// `InvalidInput` if the bound admits no such parts.
-    pub(crate) fn with_parts_of_at_least(&self, part_bytes_min: usize) -> Result<Config> {
-        let mut config = self.clone();
-        config.part_bytes = config.part_bytes.max(part_bytes_min);
-        let Some(bound) = self.memory_bound_bytes else { return Ok(config) };
-        while config.memory_bytes_max() > bound {
-            let lowered = [
-                &mut config.open_writers_max,
-                &mut config.queue_depth_parts,
-                &mut config.io_threads,
-            ]
-            .into_iter()
-            .find(|value| **value > 1)
-            .map(|value| *value = (*value / 2).max(1));
-            if lowered.is_none() {
-                let what = format!(
-                    "memory_bytes_max {bound} does not carry three parts of {part_bytes_min} bytes, \
-                     the smallest this store takes"
-                );
-                let least_bytes = 3 * part_bytes_min;
-                return Err(Error::invalid("configure", what)
-                    .with_remedy(format!("allow at least {least_bytes} bytes")));
-            }
-        }
-        Ok(config)
-    }
-
-    pub(crate) fn buffers_max(&self) -> usize {
-        self.queue_depth_parts.saturating_add(self.io_threads).saturating_add(self.open_writers_max)
-    }
 }
 
 impl Default for Config {
@@ -191,6 +163,8 @@ impl Default for Config {
             queue_depth_parts: QUEUE_DEPTH_PARTS_DEFAULT,
             open_writers_max: OPEN_WRITERS_DEFAULT,
             part_bytes: PART_BYTES_DEFAULT,
+            compression_threads: sync::processors().min(IO_THREADS_MAX),
+            compressing: false,
             timeout: Duration::from_secs(TIMEOUT_SECS_DEFAULT),
             shutdown_timeout: Duration::from_secs(SHUTDOWN_TIMEOUT_SECS_DEFAULT),
             direct: DirectPolicy::default(),
@@ -212,6 +186,8 @@ pub struct ConfigBuilder {
     queue_depth_parts: Option<usize>,
     open_writers_max: Option<usize>,
     part_bytes: Option<usize>,
+    compression_threads: Option<usize>,
+    compressing: bool,
     memory_bytes_max: Option<u64>,
     timeout: Option<Duration>,
     shutdown_timeout: Option<Duration>,
@@ -246,6 +222,20 @@ impl ConfigBuilder {
     /// `memory_bytes_max` asks for it.
     pub fn part_bytes(mut self, bytes: usize) -> Self {
         self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// Threads that compress and decompress, 1 to 1,024; they start with the first compressed object.
+    /// Default: the processors that this process may use.
+    pub fn compression_threads(mut self, threads: usize) -> Self {
+        self.compression_threads = Some(threads);
+        self
+    }
+
+    /// Whether [`memory_bytes_max`](ConfigBuilder::memory_bytes_max) is to carry compressed objects too. It
+    /// is not asked for where no bound is set.
+    pub fn compressing(mut self, compressing: bool) -> Self {
+        self.compressing = compressing;
         self
     }
 
@@ -311,6 +301,8 @@ impl ConfigBuilder {
             queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
             open_writers_max: self.open_writers_max.unwrap_or(d.open_writers_max),
             part_bytes: self.part_bytes.unwrap_or(d.part_bytes),
+            compression_threads: self.compression_threads.unwrap_or(d.compression_threads),
+            compressing: self.compressing,
             timeout: self.timeout.unwrap_or(d.timeout),
             shutdown_timeout: self.shutdown_timeout.unwrap_or(d.shutdown_timeout),
             direct: self.direct.unwrap_or(d.direct),
@@ -328,23 +320,19 @@ impl ConfigBuilder {
         wrong.extend(config.http.problems());
         wrong.extend(config.s3.problems());
         wrong.extend(config.azure.problems());
-        if let Some(memory) = self.memory_bytes_max
-            && config.memory_bytes_max() > memory
-        {
-            wrong.push(format!(
-                "memory_bytes_max {memory} is less than (queue_depth_parts {} + io_threads {} + \
-                 open_writers_max {}) * part_bytes {} = {}",
-                config.queue_depth_parts,
-                config.io_threads,
-                config.open_writers_max,
-                config.part_bytes,
-                config.memory_bytes_max()
-            ));
-        }
+        wrong.extend(self.memory_bytes_max.and_then(|memory| config.exceeds(memory)));
         if wrong.is_empty() {
             return Ok(config);
         }
-        Err(Error::invalid("configure", wrong.join("; ")))
+        let error = Error::invalid("configure", wrong.join("; "));
+        // What was left open is as low as it goes, so this is the least.
+        let least_bytes = config.memory_bytes_max();
+        Err(match self.memory_bytes_max {
+            Some(memory) if least_bytes > memory => error.with_remedy(format!(
+                "allow at least {least_bytes} bytes, or lower what was set beside the bound"
+            )),
+            _ => error,
+        })
     }
 
     /// The settings of servers, those of the environment where no others are, and what of it is unusable.
@@ -369,28 +357,6 @@ impl ConfigBuilder {
         (http.or(environment.http), s3.or(environment.s3), azure, unusable)
     }
 
-    /// Lowers what the user left open: first waiting parts and writers, then threads, then the part.
-    fn fit(&self, config: &mut Config, memory: u64) {
-        let lower = |set: bool, value: &mut usize, floor: usize| {
-            if set || *value <= floor {
-                return false;
-            }
-            *value = (*value / 2).max(floor);
-            true
-        };
-        while config.memory_bytes_max() > memory {
-            let changed = lower(self.open_writers_max.is_some(), &mut config.open_writers_max, 4)
-                || lower(self.queue_depth_parts.is_some(), &mut config.queue_depth_parts, 1)
-                || lower(self.part_bytes.is_some(), &mut config.part_bytes, MIB)
-                || lower(self.io_threads.is_some(), &mut config.io_threads, 1)
-                || lower(self.open_writers_max.is_some(), &mut config.open_writers_max, 1)
-                || lower(self.part_bytes.is_some(), &mut config.part_bytes, PART_BYTES_MIN);
-            if !changed {
-                return;
-            }
-        }
-    }
-
     fn out_of_range(&self, config: &Config) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut check = |name: &str, value: usize, min: usize, max: usize| {
@@ -400,6 +366,7 @@ impl ConfigBuilder {
         };
         check("io_threads", config.io_threads, 1, IO_THREADS_MAX);
         check("queue_depth_parts", config.queue_depth_parts, 1, QUEUE_DEPTH_PARTS_MAX);
+        check("compression_threads", config.compression_threads, 1, IO_THREADS_MAX);
         check("open_writers_max", config.open_writers_max, 1, OPEN_WRITERS_MAX);
         check("part_bytes", config.part_bytes, PART_BYTES_MIN, PART_BYTES_MAX);
         if !config.part_bytes.is_multiple_of(PART_BYTES_MULTIPLE) {
@@ -413,19 +380,9 @@ impl ConfigBuilder {
     }
 }
 
-const MIB: usize = 1024 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_memory_bound_lowers_what_was_left_open() {
-        let config = Config::builder().memory_bytes_max(32 << 20).build().unwrap();
-        assert!(config.memory_bytes_max() <= 32 << 20, "{config:?}");
-        let tiny = Config::builder().memory_bytes_max(3 * 64 * 1024).build().unwrap();
-        assert_eq!(tiny.memory_bytes_max(), 3 * 64 * 1024);
-    }
 
     #[test]
     fn conflicts_are_named_together() {

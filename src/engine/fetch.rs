@@ -1,9 +1,12 @@
 //! Reading one piece of an object on an I/O thread: straight into its target where the medium's
 //! alignment admits it, through a part buffer where it does not, and hashed once.
 
+use std::ops::Range;
+
 use crate::backend::{Alignment, Source};
-use crate::buffer::{LoanMut, Pool};
+use crate::buffer::{AlignedVec, LoanMut, Pool};
 use crate::encode::{Algorithm, Checksum, mismatch};
+use crate::engine::Engine;
 use crate::engine::queue::withdrawn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
@@ -76,6 +79,32 @@ impl Fetch {
     }
 }
 
+impl Engine {
+    /// Reads a piece of an object into memory of its own, so that nobody waits for a medium that stalls.
+    pub fn read_owned(
+        &self,
+        uri: &Arc<str>,
+        source: &Arc<dyn Source>,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<AlignedVec> {
+        let (source, pool) = (Arc::clone(source), Arc::clone(self.pool()));
+        self.call_patiently("read", uri, move |deadline, alive| {
+            let mut memory = AlignedVec::zeroed(bytes)?;
+            let mut offset = offset;
+            for piece in memory.chunks_mut(pool.buffer_bytes()) {
+                let deadline = deadline.renewed();
+                let reader = PieceReader { source: &*source, pool: &pool, deadline: &deadline };
+                reader.read(offset, piece)?;
+                offset += piece.len() as u64;
+                alive();
+            }
+            Ok(memory)
+        })
+    }
+}
+
+/// Reads from one source, through buffers of one pool where it must.
 struct PieceReader<'a> {
     source: &'a dyn Source,
     pool: &'a Arc<Pool>,
@@ -92,7 +121,7 @@ impl PieceReader<'_> {
         let body_offset = offset + head as u64;
         self.copy(offset, head_bytes)?;
         if body > 0 {
-            self.fill(body_offset, body_bytes)?;
+            self.from().fill(body_offset, body_bytes)?;
         }
         self.copy(body_offset + body as u64, tail_bytes)?;
         Ok(head_bytes.len() + tail_bytes.len())
@@ -119,15 +148,39 @@ impl PieceReader<'_> {
         bytes: usize,
         f: impl FnOnce(&[u8]) -> R,
     ) -> Result<R> {
+        let mut buffer = self.pool.take(self.deadline)?;
+        let place = self.from().read_around(offset, bytes, &mut buffer)?;
+        Ok(f(&buffer[place]))
+    }
+
+    fn from(&self) -> SourceReader<'_> {
+        SourceReader { source: self.source, deadline: self.deadline }
+    }
+}
+
+/// Reads from one source into memory that is aligned.
+pub(super) struct SourceReader<'a> {
+    pub source: &'a dyn Source,
+    pub deadline: &'a Deadline,
+}
+
+impl SourceReader<'_> {
+    /// Reads `bytes` bytes at `offset` into `buffer`, and says where in it they are: the span around them is
+    /// aligned.
+    pub fn read_around(
+        &self,
+        offset: u64,
+        bytes: usize,
+        buffer: &mut [u8],
+    ) -> Result<Range<usize>> {
         let unit = self.source.alignment().offset_bytes;
         let slack = (offset % unit as u64) as usize;
-        let mut buffer = self.pool.take(self.deadline)?;
         let span = (slack + bytes).next_multiple_of(unit);
         let read = self.read_up_to(offset - slack as u64, &mut buffer[..span])?;
         if read < slack + bytes {
             return Err(self.shorter_than_expected());
         }
-        Ok(f(&buffer[slack..slack + bytes]))
+        Ok(slack..slack + bytes)
     }
 
     /// Fills `memory`, which is aligned.

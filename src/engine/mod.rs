@@ -5,7 +5,9 @@
 //! workers drain the queue and end, and are joined; one that is stuck in a system call beyond the
 //! shutdown timeout is detached, and owns all that it touches.
 
+mod compute;
 mod fetch;
+mod frame;
 mod queue;
 mod ticket;
 mod worker;
@@ -21,8 +23,10 @@ use crate::sync::{
 };
 use crate::time::Deadline;
 
+pub(crate) use compute::{Compute, FrameAllowance};
 pub(crate) use fetch::{Fetch, Fetched, Target};
-pub(crate) use queue::{FetchJob, Job, PutJob, with_view};
+pub(crate) use frame::{FrameFetch, FrameJob, FrameSums, Framed};
+pub(crate) use queue::{FetchJob, Job, PutJob, with_view, withdrawn};
 pub(crate) use ticket::{Batch, Pending};
 use worker::Slot;
 
@@ -33,6 +37,7 @@ pub(crate) struct Engine {
     /// Names the threads: `syncline-<label>-<n>`.
     label: String,
     pool: Arc<Pool>,
+    compute: Arc<Compute>,
     slots: Arc<[Slot]>,
     open_writers: AtomicU64,
     running: OnceLock<Result<Running>>,
@@ -43,6 +48,7 @@ impl Engine {
         Arc::new(Engine {
             label: label.to_owned(),
             pool: Pool::new(config.part_bytes(), config.buffers_max()),
+            compute: Compute::new(config),
             slots: (0..config.io_threads()).map(|_| Slot::default()).collect(),
             open_writers: AtomicU64::new(0),
             running: OnceLock::new(),
@@ -56,6 +62,11 @@ impl Engine {
 
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// The threads that compress and decompress.
+    pub fn compute(&self) -> &Arc<Compute> {
+        &self.compute
     }
 
     /// Whether the threads were started before a fork, in the parent of this process.
@@ -94,18 +105,28 @@ impl Engine {
             Err(error) => return Err(error.clone()),
         };
         if running.is_of_another_process() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "use a store",
-                "the process has forked since, and threads do not follow into the child",
-            )
-            .with_remedy("open the store anew in the child"));
+            return Err(forked());
         }
         let sent = match deadline.instant() {
             Some(at) => running.sender().send_deadline(job, at).is_ok(),
             None => running.sender().send(job).is_ok(),
         };
         if sent { Ok(()) } else { Err(self.stalled("wait for room in the queue", deadline)) }
+    }
+
+    /// Runs `f` for a frame on a compressing thread; see [`Compute::run`].
+    pub fn compute_frame<T: Send + 'static>(
+        &self,
+        pending: Pending<T>,
+        operation: &'static str,
+        uri: &Arc<str>,
+        frame: u64,
+        f: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<()> {
+        if self.is_of_another_process() {
+            return Err(forked());
+        }
+        self.compute.run(pending, operation, uri, frame, f)
     }
 
     /// Runs `f` on an I/O thread and waits for its result until one timeout has passed.
@@ -222,6 +243,13 @@ impl Engine {
         }
         Ok(running)
     }
+}
+
+/// The error of using a store that was opened before a fork.
+fn forked() -> Error {
+    let detail = "the process has forked since, and threads do not follow into the child";
+    Error::new(ErrorKind::Unsupported, "use a store", detail)
+        .with_remedy("open the store anew in the child")
 }
 
 /// A writer's right to hold one part buffer; given back when dropped.

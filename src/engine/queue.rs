@@ -9,6 +9,7 @@ use crate::backend::{PartView, Receipt, Upload};
 use crate::buffer::Part;
 use crate::encode::PartSum;
 use crate::engine::fetch::{Fetch, Fetched};
+use crate::engine::frame::FrameJob;
 use crate::engine::ticket::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
@@ -19,6 +20,7 @@ use crate::time::Deadline;
 pub(crate) enum Job {
     Put(PutJob),
     Fetch(FetchJob),
+    Frame(FrameJob),
     Call(Box<dyn Call>),
 }
 
@@ -28,6 +30,7 @@ impl Job {
         match self {
             Job::Put(job) => ("write part", &job.uri, Some(job.part.index)),
             Job::Fetch(job) => ("read", &job.fetch.uri, Some(job.fetch.index)),
+            Job::Frame(job) => job.subject(),
             Job::Call(job) => (job.operation(), job.uri(), None),
         }
     }
@@ -37,6 +40,7 @@ impl Job {
         match self {
             Job::Put(job) => job.run(),
             Job::Fetch(job) => job.run(),
+            Job::Frame(job) => job.run(),
             Job::Call(job) => job.run(),
         }
     }
@@ -147,19 +151,33 @@ where
 
 /// Runs `f` unless its batch is dead, and completes the ticket with what came of it. `f`, and with it
 /// every buffer it owns, is gone before the ticket completes.
-fn guarded<T>(
+pub(super) fn guarded<T>(
     pending: Pending<T>,
     operation: &'static str,
     uri: &Arc<str>,
     part: Option<u64>,
     f: impl FnOnce() -> Result<T>,
 ) {
+    if let Some((pending, outcome)) = attempted(pending, operation, uri, part, f) {
+        pending.complete(Ok(outcome));
+    }
+}
+
+/// The first of several steps of a job: as [`guarded`], but after a success the ticket is still to be
+/// completed.
+pub(super) fn attempted<T, R>(
+    pending: Pending<T>,
+    operation: &'static str,
+    uri: &Arc<str>,
+    part: Option<u64>,
+    f: impl FnOnce() -> Result<R>,
+) -> Option<(Pending<T>, R)> {
     if pending.is_dead() {
         // It may own memory of the caller's, whose release is code of the caller's.
         if catch_unwind(AssertUnwindSafe(|| drop(f))).is_err() {
             log::error!("{operation} {uri}: releasing the memory of a skipped job panicked");
         }
-        return;
+        return None;
     }
     let outcome = catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|panic| Err(panicked(operation, &*panic)))
@@ -167,11 +185,17 @@ fn guarded<T>(
             Some(part) => error.with_part(part),
             None => error,
         });
-    pending.complete(outcome.map_err(|error| error.with_uri(&**uri)));
+    match outcome {
+        Ok(outcome) => Some((pending, outcome)),
+        Err(error) => {
+            pending.complete(Err(error.with_uri(&**uri)));
+            None
+        }
+    }
 }
 
 /// The outcome of a job whose borrowed memory was taken back.
-pub(super) fn withdrawn(operation: &'static str) -> Error {
+pub(crate) fn withdrawn(operation: &'static str) -> Error {
     Error::new(ErrorKind::Cancelled, operation, "the borrowed memory was withdrawn")
 }
 

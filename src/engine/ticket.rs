@@ -70,6 +70,11 @@ impl<T> Batch<T> {
         self.dead.store(true, Ordering::Release);
     }
 
+    /// Whether nothing is outstanding.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.state).outstanding == 0
+    }
+
     /// Waits until nothing is outstanding. `false` at the deadline.
     pub fn wait_idle_until(&self, deadline: &Deadline) -> bool {
         let mut state = lock(&self.state);
@@ -136,6 +141,11 @@ impl<T> Pending<T> {
     /// Whether the job is to be skipped.
     pub fn is_dead(&self) -> bool {
         self.batch.is_dead()
+    }
+
+    /// Renews the patience of those who wait: the job is not done, but gets on.
+    pub fn progress(&self) {
+        self.batch.progress();
     }
 
     /// Completes the job.

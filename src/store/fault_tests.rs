@@ -1,15 +1,18 @@
 //! Failures injected below the engine: each is reported once and latched, leaves nothing behind, and
 //! never lets a thread touch memory that is the caller's again.
 
+mod compressed;
+
 use std::time::Duration;
 
-use super::ObjectStore;
 use super::open::Store;
+use super::{CompressedForm, ObjectStore, ScanOptions};
 use crate::backend::fault::{Fault, FaultPlan, FaultyBackend, POISON};
 use crate::backend::{Backend, MemoryBackend, open_file};
 use crate::buffer::AlignedVec;
 use crate::config::{Config, ConfigBuilder};
-use crate::encode::Algorithm;
+use crate::encode::sample::{compressed, mixed};
+use crate::encode::{Algorithm, Filter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Ordering, lock};
 use crate::uri::Location;
@@ -138,6 +141,71 @@ fn every_operation_of_a_read_may_fail_or_panic() {
             }
         }
         store.delete(&uri).unwrap();
+    });
+}
+
+/// An object of twelve frames, and its raw bytes.
+fn put_compressed(base: &str, inner: &Arc<dyn Backend>, uri: &str) -> (CompressedForm, Vec<u8>) {
+    let data = mixed(12 * PART - 100, 11);
+    let bytes = compressed(&data, PART, 1, Filter::Shuffle4).bytes;
+    let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+    faulty(base, Arc::clone(inner), small(), &healthy).put(uri, &bytes).unwrap();
+    (CompressedForm::new(data.len() as u64, Filter::Shuffle4), data)
+}
+
+fn assert_frame_buffers_are_back(store: &Store) {
+    let engine = store.engine_for_test();
+    assert_eq!(engine.compute().reading_pool(0).taken(), 0, "frame buffers are missing");
+    assert_eq!(engine.pool().taken(), 0, "buffers are missing");
+}
+
+#[cfg(not(miri))]
+#[test]
+fn every_operation_of_a_compressed_read_may_fail_or_panic() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        let (form, data) = put_compressed(base, &inner, &uri);
+        let mut memory = vec![0; data.len()];
+        for fault in [Fault::Fail, Fault::Panic] {
+            for k in 0..14 {
+                let store = faulty(base, Arc::clone(&inner), small(), &FaultPlan::new(fault, k));
+                let error = match k % 2 {
+                    0 => store.decompress_into(&uri, form, 0, &mut memory).unwrap_err(),
+                    _ => {
+                        let options = ScanOptions::new(PART as u64);
+                        store.scan_compressed(&uri, form, options, &mut |_| {}).unwrap_err()
+                    }
+                };
+                let kind = if fault == Fault::Fail { ErrorKind::Io } else { ErrorKind::Panicked };
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.uri().is_some_and(|name| name.ends_with("object")), "{error}");
+                assert_frame_buffers_are_back(&store);
+                store.decompress_into(&uri, form, 0, &mut memory).unwrap();
+                assert!(memory == data);
+            }
+        }
+    });
+}
+
+#[cfg(not(miri))]
+#[test]
+fn a_stalled_compressed_read_returns_memory_only_when_nobody_writes_to_it() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        let (form, data) = put_compressed(base, &inner, &uri);
+        for (at, io_threads) in [(1, 2), (3, 2), (7, 8)] {
+            let plan = FaultPlan::new(Fault::Stall, at);
+            let config = small().timeout(TIMEOUT).io_threads(io_threads).compression_threads(1);
+            let store = faulty(base, Arc::clone(&inner), config, &plan);
+            let mut memory = vec![0; data.len()];
+            let error = store.decompress_into(&uri, form, 0, &mut memory).unwrap_err();
+            memory.fill(POISON);
+            assert_stalled(&error);
+            plan.release();
+            // What was under way ends before the engine does; what was queued is skipped.
+            drop(store);
+            assert!(memory.iter().all(|byte| *byte == POISON), "a thread wrote to returned memory");
+        }
     });
 }
 

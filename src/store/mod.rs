@@ -1,6 +1,9 @@
 //! What users see: the traits [`ObjectStore`] and [`ObjectWriter`], and the one place that opens a
 //! backend by its scheme.
 
+mod compressed;
+#[cfg(test)]
+mod compressed_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
@@ -15,9 +18,10 @@ use bytes::Bytes;
 
 use crate::backend::{ObjectMeta, Orphan, WriteReport};
 use crate::config::Config;
-use crate::encode::{Algorithm, BlockChecksums};
+use crate::encode::{Algorithm, BlockChecksums, Compression, Filter};
 use crate::error::Result;
 
+pub use compressed::{BrokenFrame, CompressedForm, FrameScan, ScanOptions};
 pub use named::{
     AzureBufferedWriter, BufferedObjectWriter, DirectIOWriter, FileSystemWriter, S3BufferedWriter,
 };
@@ -37,6 +41,9 @@ pub struct WriteOptions {
     pub create_only: bool,
     /// The checksum to compute.
     pub checksum: ChecksumChoice,
+    /// How the bytes are compressed on their way. The object's name is not changed: give it the
+    /// [suffix](Compression::suffix).
+    pub compression: Compression,
 }
 
 impl WriteOptions {
@@ -60,6 +67,13 @@ impl WriteOptions {
         self.checksum = checksum.map_or(ChecksumChoice::None, ChecksumChoice::Use);
         self
     }
+
+    /// Compressing so.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
 }
 
 /// Which checksum a writer computes.
@@ -72,15 +86,6 @@ pub enum ChecksumChoice {
     /// This one.
     Use(Algorithm),
     /// None: `checksum()` answers `None` and nothing is hashed.
-    None,
-}
-
-/// How a writer compresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Compression {
-    /// Bytes are stored as they come.
-    #[default]
     None,
 }
 
@@ -104,8 +109,9 @@ pub trait ObjectStore: Send + Sync {
     /// A writer for the object, replacing it at `finalize` if it exists.
     ///
     /// # Errors
-    /// `LimitExceeded` if [`Config::open_writers_max`] writers are open; `InvalidInput` for a URI that
-    /// is not an object of this store; what the medium reports.
+    /// `LimitExceeded` if [`Config::open_writers_max`] writers are open, or a bound on memory does not carry
+    /// the compression asked for; `InvalidInput` for a URI that is not an object of this store; what the
+    /// medium reports.
     fn get_writer(&self, uri: &str) -> Result<Box<dyn ObjectWriter>> {
         self.get_writer_with(uri, WriteOptions::default())
     }
@@ -210,6 +216,59 @@ pub trait ObjectStore: Send + Sync {
         block_bytes: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<BlockChecksums>;
+
+    /// Fills `buffer` with the raw bytes of a compressed object from `offset`: reads the object's seek table
+    /// and the frames that hold them, and decompresses these in parallel, straight into `buffer` where a whole
+    /// frame is wanted. Each frame carries a checksum of its content, which is compared.
+    ///
+    /// # Errors
+    /// `Corrupt` if the object's seek table does not fit the object and `form`, or a frame does not
+    /// decompress (the error names the frame, its stored and its raw byte range); as
+    /// [`read_into`](ObjectStore::read_into), by the raw bytes.
+    fn decompress_into(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<ReadReport>;
+
+    /// As [`decompress_into`](ObjectStore::decompress_into), verifying every block of raw bytes against
+    /// `expected`. `offset` must be the start of a block, and `buffer` must end where a block or the raw bytes
+    /// end.
+    ///
+    /// # Errors
+    /// As there; `ChecksumMismatch` naming the range of raw bytes that differs; `Incomplete` if `expected` is
+    /// of another size than `form`.
+    fn decompress_into_verified(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+        expected: &BlockChecksums,
+    ) -> Result<ReadReport>;
+
+    /// The form of a compressed object by its own seek table, for objects of which nothing else is known. A
+    /// table that lies about the raw bytes is found when they are read.
+    ///
+    /// # Errors
+    /// `Corrupt` if the object does not end with a seek table that fits it; as [`get`](ObjectStore::get).
+    fn compressed_form(&self, uri: &str, filter: Filter) -> Result<CompressedForm>;
+
+    /// Reads and decompresses all of a compressed object once, in parallel and in bounded memory, and returns
+    /// checksums of it and the frames that are broken: one does not hide the state of the others. `progress`
+    /// hears on the calling thread how many stored bytes were queued for reading since its last call.
+    ///
+    /// # Errors
+    /// As [`get`](ObjectStore::get); `InvalidInput` if a block has no bytes. Damage is no error.
+    fn scan_compressed(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        options: ScanOptions,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<FrameScan>;
 
     /// The object of this name and all objects below it (`uri/...`), in the order of their names
     /// on media of this machine and in the order the server keeps elsewhere (Amazon S3 and Azure: that of
@@ -329,13 +388,15 @@ pub trait ObjectWriter: Send {
     /// Bytes appended so far.
     fn bytes_written(&self) -> u64;
 
-    /// Bytes after compression so far; those appended where nothing is compressed.
+    /// Bytes after compression so far, without those of frames that are being filled or compressed; those
+    /// appended where nothing is compressed.
     fn compressed_bytes(&self) -> u64;
 
     /// How this writer compresses.
     fn compression(&self) -> Compression;
 
-    /// `compressed_bytes / bytes_written`; 1.0 while nothing is written.
+    /// `compressed_bytes` by the bytes that went into them; 1.0 while there are none. Of the whole object:
+    /// [`WriteReport::compression_ratio`] in what `finalize` returns.
     fn compression_ratio(&self) -> f64;
 
     /// What was done so far.

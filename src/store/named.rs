@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{ObjectStore, ObjectWriter, WriteOptions, open_store};
 use crate::backend::ObjectMeta;
 use crate::config::Config;
+use crate::encode::Compression;
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 
@@ -195,14 +196,15 @@ impl BufferedObjectWriter {
     /// # Errors
     /// As [`ObjectStore::put_with`].
     pub fn finalize(self) -> Result<ObjectMeta> {
-        let expected = self.collected.checksum();
-        self.collected.finalize()?;
+        // Of the collected bytes, which may be compressed.
+        let expected = self.collected.finalize()?.checksum;
         // Memory is a medium like any other: what comes back is compared with what went in.
         let data = match &expected {
             Some(checksum) => self.memory.get_with_validation(COLLECTED, checksum)?,
             None => self.memory.get(COLLECTED)?,
         };
-        self.target.put_with(&self.uri, &data, self.options)
+        let collected = self.options.compression(Compression::None);
+        self.target.put_with(&self.uri, &data, collected)
     }
 
     /// Gives the object up; the target has not been touched.

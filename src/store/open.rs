@@ -5,21 +5,24 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{ChecksumChoice, ObjectList, ObjectStore, ObjectWriter, ReadReport, WriteOptions};
+use super::{
+    ChecksumChoice, CompressedForm, FrameScan, ObjectList, ObjectStore, ObjectWriter, ReadReport,
+    ScanOptions, WriteOptions,
+};
 use crate::backend::{
     Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_azure, open_direct,
     open_file, open_s3,
 };
 use crate::buffer::AlignedVec;
 use crate::config::{Config, Server};
-use crate::encode::{BlockChecksums, Checksum};
+use crate::encode::{BlockChecksums, Checksum, Compression, Filter};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{LIST_PAGE_OBJECTS, S3_PART_BYTES_MIN};
-use crate::reader::ObjectReader;
+use crate::reader::{FrameReader, ObjectReader};
 use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::uri::{Location, Scheme};
-use crate::writer::StreamWriter;
+use crate::writer::{CompressingWriter, StreamWriter};
 
 /// Stores that [`store_for_uri`] opened and somebody still holds. The one process-wide state of the
 /// crate, so that independent parts of a program share threads, buffers and `mem://` objects.
@@ -158,19 +161,30 @@ struct Named {
 impl ObjectStore for Store {
     fn get_writer_with(&self, uri: &str, options: WriteOptions) -> Result<Box<dyn ObjectWriter>> {
         let Named { uri, key } = self.object(uri)?;
+        if options.compression != Compression::None {
+            self.config().check_compression().map_err(|e| e.with_uri(&*uri))?;
+        }
         let permit = self.engine.admit_writer().map_err(|e| e.with_uri(&*uri))?;
-        let WriteOptions { size_hint_bytes, create_only, checksum } = options;
+        let WriteOptions { size_hint_bytes, create_only, checksum, compression } = options;
         let algorithm = match checksum {
             ChecksumChoice::Store => self.engine.config().checksum(),
             ChecksumChoice::Use(algorithm) => Some(algorithm),
             ChecksumChoice::None => None,
         };
         let spec = UploadSpec { size_hint_bytes, create_only, algorithm };
+        // The medium sets no space aside for bytes that will not come; parts are planned for the worst.
+        let size_stored_bytes = size_hint_bytes.filter(|_| compression == Compression::None);
+        let medium_spec = UploadSpec { size_hint_bytes: size_stored_bytes, ..spec };
         let backend = Arc::clone(&self.backend);
-        let begin = move |deadline: &_| backend.begin(&key, spec, deadline);
+        let begin = move |deadline: &_| backend.begin(&key, medium_spec, deadline);
         let upload = self.engine.call("open writer", &uri, begin)?;
         let writer = StreamWriter::new(&uri, &self.engine, permit, upload, spec)?;
-        Ok(Box::new(writer))
+        match compression {
+            Compression::None => Ok(Box::new(writer)),
+            Compression::Zstd(zstd) => {
+                Ok(Box::new(CompressingWriter::new(writer, zstd, algorithm)))
+            }
+        }
     }
 
     fn get(&self, uri: &str) -> Result<Bytes> {
@@ -226,6 +240,45 @@ impl ObjectStore for Store {
             return Err(Error::invalid("checksum", "block_bytes is zero").with_uri(uri));
         }
         self.reader(uri)?.block_checksums(block_bytes, progress)
+    }
+
+    fn decompress_into(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<ReadReport> {
+        FrameReader::open(self.reader(uri)?, form)?.read_into(offset, buffer)
+    }
+
+    fn decompress_into_verified(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+        expected: &BlockChecksums,
+    ) -> Result<ReadReport> {
+        let reader = FrameReader::open(self.reader(uri)?, form)?;
+        reader.read_into_verified(offset, buffer, expected)
+    }
+
+    fn compressed_form(&self, uri: &str, filter: Filter) -> Result<CompressedForm> {
+        self.reader(uri)?.compressed_form(filter)
+    }
+
+    fn scan_compressed(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        options: ScanOptions,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<FrameScan> {
+        if options.block_bytes == 0 {
+            return Err(Error::invalid("checksum", "block_bytes is zero").with_uri(uri));
+        }
+        self.reader(uri)?.scan_frames(form, options, progress)
     }
 
     fn list(&self, uri: &str) -> Result<ObjectList> {

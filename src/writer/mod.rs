@@ -1,5 +1,6 @@
 //! The one writer: from the caller's bytes to parts, checksummed on the way, to a checked commit.
 
+mod compressing;
 mod filling;
 mod plan;
 
@@ -9,13 +10,14 @@ use crate::backend::{
     ObjectMeta, PartLimits, Receipt, ServerReport, Upload, UploadSpec, WriteReport,
 };
 use crate::buffer::{Part, Payload, lend};
-use crate::encode::{BlockChecksums, Checksum, StreamHasher};
+use crate::encode::{BlockChecksums, Checksum, Compression, StreamHasher};
 use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit, with_view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{ABORT_TIMEOUT, HANDOVER_BYTES_MIN, HASH_STEP_BYTES, RECEIPTS_EXPECTED};
-use crate::store::{Compression, ObjectWriter};
+use crate::store::ObjectWriter;
 use crate::sync::Arc;
 use crate::time::Deadline;
+pub(crate) use compressing::CompressingWriter;
 use filling::Filling;
 use plan::PartPlan;
 
@@ -429,6 +431,9 @@ impl ObjectWriter for StreamWriter {
         WriteReport {
             mode: self.upload.mode(),
             bytes: self.hasher.bytes(),
+            stored_bytes: self.hasher.bytes(),
+            frames: 0,
+            unshrunk_frames: 0,
             copied_bytes: self.copied_bytes,
             parts: self.next_part,
             proof,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use syncline::checkpoint::{CheckpointInfo, CheckpointStore};
 use syncline::{
-    AlignedVec, BlockChecksums, Bytes, Config, Error, ErrorKind, ObjectList, ObjectMeta,
-    ObjectStore, ObjectWriter, Orphan, ReadReport, Result, WriteOptions, open_store,
+    AlignedVec, BlockChecksums, Bytes, CompressedForm, Config, Error, ErrorKind, Filter, FrameScan,
+    ObjectList, ObjectMeta, ObjectStore, ObjectWriter, Orphan, ReadReport, Result, ScanOptions,
+    WriteOptions, open_store,
 };
 
 /// Passes everything on, but fails one operation on URIs that contain a text.
@@ -77,6 +78,41 @@ impl ObjectStore for Faulty {
     ) -> Result<BlockChecksums> {
         self.check("read", uri)?;
         self.inner.block_checksums_with(uri, block_bytes, progress)
+    }
+    fn decompress_into(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<ReadReport> {
+        self.check("read", uri)?;
+        self.inner.decompress_into(uri, form, offset, buffer)
+    }
+    fn decompress_into_verified(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        offset: u64,
+        buffer: &mut [u8],
+        expected: &BlockChecksums,
+    ) -> Result<ReadReport> {
+        self.check("read", uri)?;
+        self.inner.decompress_into_verified(uri, form, offset, buffer, expected)
+    }
+    fn compressed_form(&self, uri: &str, filter: Filter) -> Result<CompressedForm> {
+        self.check("read", uri)?;
+        self.inner.compressed_form(uri, filter)
+    }
+    fn scan_compressed(
+        &self,
+        uri: &str,
+        form: CompressedForm,
+        options: ScanOptions,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<FrameScan> {
+        self.check("read", uri)?;
+        self.inner.scan_compressed(uri, form, options, progress)
     }
     fn list(&self, uri: &str) -> Result<ObjectList> {
         if let Some(("lag", part)) = *self.rule.lock().unwrap() {

@@ -97,7 +97,8 @@ fn a_quick_verify_does_not_call_good_what_it_has_not_seen() {
     // What it cannot see, and what it can.
     flip_shard(&place, 1);
     place.ok(&["verify", "base", "--quick"]);
-    place.fails(&["verify", "base"], 1, &["1 of 1 checkpoints damaged"]);
+    place.fails(&["verify", "base"], 1, &["1 of 1 checkpoints damaged", "syncline restore"]);
+    place.fails(&["verify", "base", "--all"], 1, &["look for another copy"]);
     let shard = place.files("base").into_iter().find(|f| f.ends_with("rank-1.bin")).unwrap();
     place.write(&format!("base/{shard}"), b"cut");
     let done = place.fails(&["verify", "base", "--quick"], 1, &["1 of 1 checkpoints damaged"]);
@@ -173,6 +174,8 @@ fn gc_lists_and_removes_only_when_told() {
     place.ok(&["gc", "base", "--older-than", "0", "--delete"]);
     assert_eq!(child.finish().status, Some(0));
     place.write(TEMPORARY, b"half");
+    let shown = place.ok(&["gc", "base", "--older-than", "0"]);
+    assert!(shown.text().contains("none of it would be removed"), "{}", shown.text());
     let kept = place.ok(&["gc", "base", "--older-than", "0", "--delete"]);
     assert!(kept.text().contains("1 found, 4 B; 0 removed"), "{}", kept.text());
     assert!(kept.text().contains("may be of a running save"), "{}", kept.text());

@@ -49,8 +49,8 @@ def flip_a_byte(path):
     path.write_bytes(content)
 
 
-def shards_of(base):
-    return sorted(base.glob("shards/**/*.bin"))
+def shards_of(base, suffix=".bin"):
+    return sorted(base.glob(f"shards/**/*{suffix}"))
 
 
 def theirs(base, strategy=None):
@@ -136,6 +136,32 @@ class TheWheelReadsOurs(Case):
             reader.read_shard_by_rank(manifest, 1)
 
 
+    def test_compressed_shards(self):
+        # One that shrinks, in several frames of 8 MiB; one that does not; and a short one.
+        contents = [b"the state of a simulation" * 800_000, noise(100_000, seed=6), b"short"]
+        for level in ("zstd:1", "zstd:19"):
+            with self.subTest(level=level):
+                self.base = self.scratch / level
+                self.save_ours(contents, 7, "--compress", level)
+                self.assertEqual(len(shards_of(self.base, ".zst")), 3)
+                reader = theirs(self.base).reader()
+                manifest = reader.load_latest_manifest()
+                for rank, content in enumerate(contents):
+                    self.assertEqual(bytes(reader.read_shard_by_rank(manifest, rank)), content)
+
+    def test_a_flipped_byte_of_a_compressed_shard_is_refused(self):
+        self.save_ours([b"the state of a simulation" * 10_000], 7, "--compress", "zstd")
+        (shard,) = shards_of(self.base, ".zst")
+        flip_a_byte(shard)
+        with self.assertRaises(RuntimeError):
+            theirs(self.base).load_latest()
+
+    def test_a_shuffled_shard_is_refused_by_its_checksum(self):
+        self.save_ours([bytes(range(256)) * 100], 7, "--compress", "zstd", "--shuffle", 4)
+        with self.assertRaisesRegex(RuntimeError, "Integrity validation failed"):
+            theirs(self.base).load_latest()
+
+
 class WeReadTheWheels(Case):
     def test_one_shard_under_every_strategy(self):
         content = noise(2_000_003, seed=3)
@@ -174,6 +200,21 @@ class WeReadTheWheels(Case):
         self.save_theirs([b"one", b"two"], 5)
         shards_of(self.base)[0].unlink()
         self.assertEqual(syncline("verify", self.base)[0], 1)
+
+    def test_a_compressed_shard_is_refused_by_name_and_zstd_opens_it(self):
+        content = b"the state of a simulation" * 10_000
+        s3dlio.PyCheckpointStore(f"file://{self.base}", compression_level=3).save(7, 1, "torch", content)
+        (shard,) = shards_of(self.base, ".zst")
+        status, text = syncline("verify", self.base, "--json")
+        self.assertNotEqual(status, 0)
+        (found,) = json.loads(text)["checkpoints"][0]["shards"]
+        self.assertEqual(found["state"], "unsupported")
+        self.assertIn("zstd -d", found["why"])
+        status, files = self.restore_ours("--step", 7)
+        self.assertEqual(files, {})
+        self.assertNotEqual(status, 0)
+        opened = subprocess.run(["zstd", "-dcq", shard], capture_output=True, check=True, timeout=120)
+        self.assertEqual(opened.stdout, content)
 
 
 class BothShareABase(Case):

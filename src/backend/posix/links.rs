@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use super::{at, is_absence};
+use super::{at, is_nowhere};
 use crate::error::{Error, Result};
 
 /// The first symbolic link by which one of `paths`, all below `root`, lies outside of it. `root` itself
@@ -33,7 +33,7 @@ pub(super) fn link_leaving(
                 continue;
             }
             let is_link = match fs::symlink_metadata(&place) {
-                Err(e) if is_absence(&e) => break,
+                Err(e) if is_nowhere(&e) => break,
                 other => other.map_err(|e| at(&place, "follow links", e))?.is_symlink(),
             };
             if is_link {
@@ -60,7 +60,7 @@ pub(super) fn link_leaving(
 
 /// Whether a link has no end: its target is missing, or it leads back to itself.
 fn leads_nowhere(e: &io::Error) -> bool {
-    is_absence(e) || e.raw_os_error() == Some(Errno::ELOOP as i32)
+    is_nowhere(e) || e.raw_os_error() == Some(Errno::ELOOP as i32)
 }
 
 #[cfg(test)]

@@ -289,6 +289,11 @@ fn is_absence(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// The same, also where nothing ever can: the name is too long for a file.
+fn is_nowhere(e: &io::Error) -> bool {
+    is_absence(e) || e.kind() == io::ErrorKind::InvalidFilename
+}
+
 fn object_meta(uri: String, meta: &Metadata) -> ObjectMeta {
     ObjectMeta {
         uri,

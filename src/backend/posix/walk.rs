@@ -1,7 +1,7 @@
 //! Walking a directory tree in the order of keys.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{at, object_meta};
@@ -46,7 +46,7 @@ impl DirectoryWalk {
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             // Removed since it was seen.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
         let mut found = Vec::new();
@@ -59,7 +59,7 @@ impl DirectoryWalk {
             let is_directory = match entry.file_type() {
                 Ok(kind) => kind.is_dir(),
                 // Removed since it was seen, where the directory does not tell what its entries are.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
                 Err(e) => return Err(failed(e)),
             };
             if is_directory {
@@ -77,7 +77,9 @@ impl DirectoryWalk {
     fn object(&self, path: &Path) -> Result<Option<ObjectMeta>> {
         let meta = match fs::metadata(path) {
             Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
+                return Ok(None);
+            }
             Err(e) => return Err(at(path, "list", e)),
         };
         let Some(text) = path.to_str().filter(|_| meta.is_file()) else { return Ok(None) };

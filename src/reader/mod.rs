@@ -1,4 +1,7 @@
-//! Reading: one object in pieces, in parallel, each hashed and compared as it arrives.
+//! Reading: one object in pieces, in parallel, each hashed and compared as it arrives. `frames` does so for
+//! objects that are compressed.
+
+mod frames;
 
 use crate::backend::Source;
 use crate::buffer::{LenderMut, lend_mut};
@@ -8,6 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::RECEIPTS_EXPECTED;
 use crate::store::ReadReport;
 use crate::sync::Arc;
+use crate::time::Deadline;
+
+pub(crate) use frames::FrameReader;
 
 /// One version of an object, and the engine that reads it.
 pub(crate) struct ObjectReader<'a> {
@@ -40,7 +46,7 @@ impl ObjectReader<'_> {
     /// Fills `buffer` from `offset`. A whole object is compared with the checksum that its medium keeps
     /// beside it, where it does.
     pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
-        self.check_range(offset, buffer.len() as u64)?;
+        self.check_range(self.source.size_bytes(), offset, buffer.len() as u64)?;
         let whole = buffer.len() as u64 == self.source.size_bytes();
         let expected = self.source.checksum().filter(|_| whole && !buffer.is_empty());
         let check = expected.map_or(Check::Nothing, |sum| Check::Sum(sum.algorithm()));
@@ -58,7 +64,7 @@ impl ObjectReader<'_> {
         buffer: &mut [u8],
         expected: Checksum,
     ) -> Result<()> {
-        self.check_range(offset, buffer.len() as u64)?;
+        self.check_range(self.source.size_bytes(), offset, buffer.len() as u64)?;
         let (_, found) = self.fill(offset, buffer, Check::Sum(expected.algorithm()))?;
         let found = found.unwrap_or_else(|| expected.algorithm().checksum(&[]));
         self.compare(offset, buffer.len() as u64, expected, found)
@@ -78,18 +84,8 @@ impl ObjectReader<'_> {
         buffer: &mut [u8],
         expected: &BlockChecksums,
     ) -> Result<ReadReport> {
-        if self.source.size_bytes() != expected.size_bytes() {
-            let (found, size) = (self.source.size_bytes(), expected.size_bytes());
-            let what = format!("the object has {found} bytes, not the expected {size}");
-            return Err(Error::new(ErrorKind::Incomplete, "verify", what).with_uri(&*self.uri));
-        }
-        self.check_range(offset, buffer.len() as u64)?;
-        let end = offset + buffer.len() as u64;
-        let on_block = |at: u64| at.is_multiple_of(expected.block_bytes());
-        if !on_block(offset) || !(on_block(end) || end == expected.size_bytes()) {
-            let what = format!("bytes {offset}..{end} do not start and end with blocks");
-            return Err(Error::invalid("read", what).with_uri(&*self.uri));
-        }
+        let size_bytes = self.source.size_bytes();
+        self.check_blocks(size_bytes, offset, buffer.len() as u64, expected)?;
         let (pieces, _) = self.fill(offset, buffer, Check::Blocks(expected))?;
         Ok(self.report(&pieces))
     }
@@ -109,7 +105,7 @@ impl ObjectReader<'_> {
             Target::Scan(bytes)
         };
         self.submit_pieces(&batch, 0, size_bytes, Some(block_bytes), check, target)?;
-        let pieces = self.settle(&batch)?;
+        let pieces = self.settle(&batch, |piece| piece.index)?;
         let mut blocks =
             vec![Checksum::new(Algorithm::Crc32c, 0); size_bytes.div_ceil(block_bytes) as usize];
         let mut offset = 0;
@@ -124,8 +120,8 @@ impl ObjectReader<'_> {
         BlockChecksums::new(block_bytes, size_bytes, crc32c)
     }
 
-    fn check_range(&self, offset: u64, bytes: u64) -> Result<()> {
-        let size = self.source.size_bytes();
+    /// Whether a range lies within an object of `size` bytes.
+    fn check_range(&self, size: u64, offset: u64, bytes: u64) -> Result<()> {
         match offset.checked_add(bytes) {
             Some(end) if end <= size => Ok(()),
             _ => Err(Error::invalid(
@@ -134,6 +130,29 @@ impl ObjectReader<'_> {
             )
             .with_uri(&*self.uri)),
         }
+    }
+
+    /// Whether a range of an object of `size` bytes can be compared with `expected`, block by block.
+    fn check_blocks(
+        &self,
+        size: u64,
+        offset: u64,
+        bytes: u64,
+        expected: &BlockChecksums,
+    ) -> Result<()> {
+        if size != expected.size_bytes() {
+            let what =
+                format!("the object has {size} bytes, not the expected {}", expected.size_bytes());
+            return Err(Error::new(ErrorKind::Incomplete, "verify", what).with_uri(&*self.uri));
+        }
+        self.check_range(size, offset, bytes)?;
+        let end = offset + bytes;
+        let on_block = |at: u64| at.is_multiple_of(expected.block_bytes());
+        if on_block(offset) && (on_block(end) || end == size) {
+            return Ok(());
+        }
+        let what = format!("bytes {offset}..{end} do not start and end with blocks");
+        Err(Error::invalid("read", what).with_uri(&*self.uri))
     }
 
     /// Returns the pieces in order, and the checksum of the range where one was computed.
@@ -152,7 +171,7 @@ impl ObjectReader<'_> {
         let pieces = lend_mut(buffer, |lender: &mut LenderMut<'_>| {
             let target = |bytes| Target::Into(lender.loan_next(bytes));
             self.submit_pieces(&batch, offset, offset + bytes, block_bytes, check, target)?;
-            self.settle(&batch)
+            self.settle(&batch, |piece| piece.index)
         })?;
         if let Check::Blocks(blocks) = check {
             self.compare_blocks(offset, &pieces, blocks)?;
@@ -195,21 +214,26 @@ impl ObjectReader<'_> {
                 deadline,
             };
             let job = Job::Fetch(FetchJob { fetch, pending: Pending::new(batch) });
-            self.engine.submit(job, &deadline).map_err(|e| batch.fail(e.with_uri(&*self.uri)))?;
+            self.submit(batch, job, &deadline)?;
             offset = end;
             index += 1;
         }
         Ok(())
     }
 
-    fn settle(&self, batch: &Arc<Batch<Fetched>>) -> Result<Vec<Fetched>> {
+    fn submit<T>(&self, batch: &Arc<Batch<T>>, job: Job, deadline: &Deadline) -> Result<()> {
+        self.engine.submit(job, deadline).map_err(|e| batch.fail(e.with_uri(&*self.uri)))
+    }
+
+    /// Waits for all jobs of a batch, and returns their outcomes in order.
+    fn settle<T>(&self, batch: &Arc<Batch<T>>, index: impl Fn(&T) -> u64) -> Result<Vec<T>> {
         if let Err(deadline) = batch.wait_idle(self.engine.deadline()) {
             return Err(batch.fail(self.engine.stalled("read", &deadline).with_uri(&*self.uri)));
         }
         batch.check()?;
-        let mut pieces = batch.take_outcomes();
-        pieces.sort_unstable_by_key(|piece| piece.index);
-        Ok(pieces)
+        let mut outcomes = batch.take_outcomes();
+        outcomes.sort_unstable_by_key(index);
+        Ok(outcomes)
     }
 
     /// Compares the blocks that were read in several pieces; the others were compared on arrival.
@@ -248,6 +272,7 @@ impl ObjectReader<'_> {
         pieces.min(RECEIPTS_EXPECTED)
     }
 
+    /// What reading these pieces was.
     fn report(&self, pieces: &[Fetched]) -> ReadReport {
         ReadReport {
             mode: self.source.mode(),

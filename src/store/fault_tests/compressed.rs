@@ -1,0 +1,139 @@
+//! The same of writers that compress.
+
+use super::*;
+use crate::encode::Compression;
+use crate::limits::FRAME_BYTES_MIN;
+use crate::store::{ObjectWriter, WriteOptions};
+
+fn zstd() -> WriteOptions {
+    WriteOptions::default().compression(Compression::zstd(1).unwrap())
+}
+
+/// A frame whose stored form is about three parts.
+fn frame() -> AlignedVec {
+    let mut frame = AlignedVec::zeroed(FRAME_BYTES_MIN).unwrap();
+    let mut state = 1_u32;
+    for byte in &mut frame[..5 * PART / 2] {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    frame
+}
+
+/// Writes four frames and a half in every way there is.
+fn steps(writer: &mut dyn ObjectWriter) -> Result<()> {
+    let data = frame();
+    writer.write_chunk(&data)?;
+    writer.write_borrowed(&data)?;
+    writer.write_owned(bytes::Bytes::copy_from_slice(&data))?;
+    writer.reserve()?[..PART].fill(7);
+    writer.commit(PART)?;
+    // The head of it fills the frame up, its body goes as it is.
+    writer.write_borrowed(&[&data[..], &data[..]].concat())
+}
+
+fn save(store: &Store, uri: &str) -> Result<()> {
+    let mut writer = store.get_writer_with(uri, zstd())?;
+    if let Err(error) = steps(&mut *writer) {
+        for later in [writer.write_chunk(b"x"), writer.commit(0), writer.write_borrowed(b"x")] {
+            assert_eq!(later.unwrap_err().to_string(), error.to_string());
+        }
+        assert_eq!(writer.reserve().err().unwrap().kind(), error.kind());
+        assert_eq!(writer.finalize().unwrap_err().to_string(), error.to_string());
+        return Err(error);
+    }
+    let meta = writer.finalize()?;
+    let report = meta.write.unwrap();
+    assert_eq!((report.frames, report.unshrunk_frames), (6, 0), "{report:?}");
+    assert_eq!(report.stored_bytes, meta.size_bytes);
+    Ok(())
+}
+
+fn assert_all_back(store: &Store, base: &str) {
+    assert_clean(store, base);
+    assert!(store.engine_for_test().compute().is_at_rest(), "frame buffers are missing");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn every_operation_of_a_compressed_save_may_fail_or_panic() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        let counting = FaultPlan::new(Fault::Fail, u64::MAX);
+        let store = faulty(base, Arc::clone(&inner), small(), &counting);
+        save(&store, &uri).unwrap();
+        store.delete(&uri).unwrap();
+        let operations = counting.seen() - 1;
+        assert!(operations > 10, "parts of all frames");
+        for fault in [Fault::Fail, Fault::Panic] {
+            for k in 0..operations {
+                let store = faulty(base, Arc::clone(&inner), small(), &FaultPlan::new(fault, k));
+                let error = save(&store, &uri).unwrap_err();
+                let kind = if fault == Fault::Fail { ErrorKind::Io } else { ErrorKind::Panicked };
+                assert_eq!(error.kind(), kind, "{error}");
+                assert_all_back(&store, base);
+            }
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn an_encoder_that_fails_or_panics_fails_the_write() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        for panics in [false, true] {
+            for frame in 0..6 {
+                let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+                let store = faulty(base, Arc::clone(&inner), small(), &healthy);
+                store.engine_for_test().compute().break_encoder(frame, panics);
+                let error = save(&store, &uri).unwrap_err();
+                let kind = if panics { ErrorKind::Panicked } else { ErrorKind::Io };
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.uri().is_some_and(|name| name.ends_with("object")), "{error}");
+                assert_all_back(&store, base);
+                // The threads live on.
+                save(&store, &uri).unwrap();
+                store.delete(&uri).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn a_stalled_medium_fails_a_compressed_write_in_time() {
+    over_media(|base, inner| {
+        let plan = FaultPlan::new(Fault::Stall, 1);
+        let store = faulty(base, inner, small().timeout(TIMEOUT), &plan);
+        let mut writer = store.get_writer_with(&format!("{base}/object"), zstd()).unwrap();
+        let error = (0..40).find_map(|_| steps(&mut *writer).err()).unwrap();
+        assert_stalled(&error);
+        plan.release();
+        drop(writer);
+        assert_all_back(&store, base);
+    });
+}
+
+/// One thread fills as many writers as may be open, in turn: none waits for what another holds.
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn writers_filled_in_turn_wait_for_nobody() {
+    let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+    let inner = Arc::new(MemoryBackend::new("faults"));
+    let config = small().compression_threads(1);
+    let store = faulty("mem://faults/base", inner, config, &healthy);
+    let name = |index| format!("mem://faults/base/object-{index}");
+    let open = |index| store.get_writer_with(&name(index), zstd()).unwrap();
+    let mut writers: Vec<_> = (0..3).map(open).collect();
+    for _ in 0..4 {
+        for writer in &mut writers {
+            writer.write_chunk(&frame()).unwrap();
+            writer.write_chunk(&frame()[..PART]).unwrap();
+        }
+    }
+    let sizes = writers.into_iter().map(|writer| writer.finalize().unwrap().size_bytes);
+    let sizes: Vec<u64> = sizes.collect();
+    assert_eq!(sizes, [sizes[0]; 3], "equal data gives equal objects");
+    assert!(store.engine_for_test().compute().is_at_rest());
+}
