@@ -5,6 +5,8 @@
 mod bad_input;
 #[path = "cli/checkpoints.rs"]
 mod checkpoints;
+#[path = "cli/compressed.rs"]
+mod compressed;
 #[path = "cli/house.rs"]
 mod house;
 #[path = "cli/objects.rs"]

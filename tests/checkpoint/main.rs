@@ -2,7 +2,9 @@
 
 mod ancestor;
 mod catalog;
+mod compressed;
 mod faults;
+mod flips;
 mod gc;
 mod links;
 mod manifests;
