@@ -63,7 +63,8 @@
 //!     writer/      the one writer, and the stage above it that compresses
 //!     reader/      parallel, verified reads; frames: of compressed objects
 //!     uri          names                      store/  what users see; opens a backend by scheme
-//! L4  checkpoint/  layout, manifest, save, restore, verify, quick, catalog, prune, gc
+//! L4  checkpoint/  layout, manifest, save, restore, good (which to restart from), copy, verify, quick,
+//!                  catalog, prune, gc; content and frames: shards as they are, and compressed
 //! L5  cli/         the command `syncline` (feature `cli`), on the public API alone
 //!     fuzzing      what must hold of any input (`fuzz/`); compiled for fuzzing and for tests
 //! ```
@@ -115,7 +116,7 @@
 //! stored; both are checked on the way back.
 //!
 //! Numbers of simulations often do not shrink. Pieces of each frame are tried first, and a frame that shows
-//! nothing to gain is stored as raw zstd blocks, at the speed of a copy; every sixteenth frame is tried as a
+//! nothing to gain is stored as raw zstd blocks, which takes copies and a hash alone; every sixteenth frame is tried as a
 //! whole all the same, since pieces do not show what repeats at a distance. [`WriteReport::unshrunk_frames`]
 //! counts them. A byte shuffle before the compressor ([`Filter`]) often helps arrays of numbers.
 //!

@@ -15,7 +15,7 @@ impl Reader {
     ///
     /// # Errors
     /// `Incomplete` if the shard is missing or of another size; `Corrupt` if its entry contradicts
-    /// itself; `Unsupported` for compressed shards and unknown checksums; `NotFound` if there is no such
+    /// itself; `Unsupported` for forms and checksums that this version does not know; `NotFound` if there is no such
     /// rank; what the medium reports.
     pub fn check_shard(&self, manifest: &Manifest, rank: u32) -> Result<()> {
         let shard = manifest.shard(rank)?;

@@ -246,9 +246,7 @@ impl Copying<'_> {
             Err(failure) => Err(abandon(writer, failure, self.bar)),
         }
     }
-}
 
-impl Copying<'_> {
     /// Decompresses several frames at a time, which all shards on their way share between them. They are
     /// verified as the copy is.
     fn decompress(&self, shard: &ShardMeta, writer: &mut dyn ObjectWriter) -> Result<(), Failure> {

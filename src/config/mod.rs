@@ -96,11 +96,6 @@ impl Config {
         self.part_bytes
     }
 
-    /// Whether the bound on memory was divided between parts and the frames of compressed objects.
-    pub fn compressing(&self) -> bool {
-        self.compressing
-    }
-
     /// Raw bytes of a frame of a compressed object: those of a part, but at least 4 and at most 16 MiB.
     pub fn frame_bytes(&self) -> usize {
         self.part_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX)

@@ -20,7 +20,7 @@ const BLOCK_HEADER_BYTES: usize = 3;
 const FRAME_HEADER_BYTES: usize = 9;
 const CONTENT_CHECKSUM_BYTES: usize = 4;
 
-/// Pieces of a frame tried before all of it, and bytes of each: an eighth of a second for a gigabyte.
+/// Pieces of a frame tried before all of it, and bytes of each: a sixty-fourth of a frame of 8 MiB.
 const SAMPLES: usize = 8;
 const SAMPLE_BYTES: usize = 16 * 1024;
 /// The level of samples. Lower ones do not code literals as the others do.

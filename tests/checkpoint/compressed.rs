@@ -28,7 +28,7 @@ fn zstd(level: i32, filter: Filter) -> Compression {
 
 /// The same place, compressing what is saved from now on.
 fn compressing(mut f: Fixture, compression: Compression) -> Fixture {
-    f.checkpoints = f.checkpoints.clone().with_compression(compression);
+    f.checkpoints = compressing_ref(&f, compression);
     f
 }
 
