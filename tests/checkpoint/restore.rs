@@ -13,7 +13,7 @@ on_all_media! {
     damage_is_found_where_it_is
     sizes_are_checked
     a_missing_shard_is_incomplete
-    compressed_shards_are_refused_by_name
+    the_ancestors_compressed_shards_are_refused_by_name
     the_base_may_end_in_a_slash
 }
 
@@ -196,7 +196,7 @@ fn a_missing_shard_is_incomplete(f: Fixture) {
     assert_eq!(report["shards"][1]["state"], "missing");
 }
 
-fn compressed_shards_are_refused_by_name(f: Fixture) {
+fn the_ancestors_compressed_shards_are_refused_by_name(f: Fixture) {
     let info = f.save_at(1, "x", &[b"data"]);
     let key = f.latest().shards[0].key.clone();
     let text = crate::support::as_ancestor(&f.get(&info.manifest_key), |manifest| {
