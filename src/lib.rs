@@ -78,7 +78,7 @@
 //! Invariant: backends spawn no threads and own no channels.
 //! Invariant: a backend neither compresses nor reports progress; what is tried again is decided in
 //! `backend/http/retry.rs` alone.
-//! Invariant: only `backend/http/agent.rs` names the HTTP crate.
+//! Invariant: only `backend/http/agent.rs` and `wire.rs` beside it name the HTTP crate.
 //! Invariant: `checkpoint/` knows no URI scheme and no concrete backend.
 //! Invariant: only `config/env.rs` reads the environment; only `sync.rs` touches threads, locks and channels.
 //! Invariant: `unsafe` stands in `buffer/loan.rs` and `backend/posix/writeback.rs` alone.
@@ -170,7 +170,9 @@
 //!   computes the CRC, whose general routine costs more per part than all the rest of the engine.
 //! * A body goes from the part to the socket without a copy in between: a connection of ours inside ureq
 //!   recognises its own output buffer when ureq hands it to the body's reader, and sends from the part
-//!   instead (`backend/http/handover.rs`). TLS, chunked bodies and anything else are copied as ever.
+//!   instead (`backend/http/handover.rs`). The body of an answer goes from the socket into the caller's memory
+//!   in the same spirit: ureq is shown a head whose body is one byte long (`backend/http/past.rs`). TLS, chunked
+//!   bodies and anything else are copied as ever.
 //! * rust-s3 gives the derivation of signing keys and the percent-encoding. Its canonical requests sort
 //!   whole header lines and normalise paths, its credentials cannot be refreshed once for all threads,
 //!   and its document types refuse answers that lack optional fields: those are ours.

@@ -4,7 +4,7 @@ pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use rayon::ThreadPool;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-pub(crate) use std::thread::JoinHandle;
+pub(crate) use std::thread::{JoinHandle, ThreadId};
 
 use std::thread::Builder;
 
@@ -112,4 +112,9 @@ pub(crate) fn random_u32() -> u32 {
 /// Blocks the calling thread.
 pub(crate) fn sleep(duration: std::time::Duration) {
     std::thread::sleep(duration);
+}
+
+/// The calling thread.
+pub(crate) fn thread_id() -> ThreadId {
+    std::thread::current().id()
 }

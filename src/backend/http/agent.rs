@@ -1,4 +1,4 @@
-//! The one file that names the HTTP crate. Its settings are all made on purpose, its connections are
+//! The HTTP crate as it is used here; besides, only `wire.rs` names it. Its settings are all made on purpose, its connections are
 //! [`Line`]s, and its errors are told in this crate's words.
 //!
 //! Names are looked up in the calling thread: a backend starts no thread, and the system's resolver has
@@ -7,30 +7,28 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::ToSocketAddrs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use ::http::{HeaderValue, Method, Uri};
-use memmap2::{Advice, MmapMut};
 use ureq::config::Config;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, NextTimeout,
-    RustlsConnector, Transport as Wire, time,
+    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector,
 };
 use ureq::{Proxy, ProxyProtocol, SendBody};
 
 use crate::backend::http::handover::{BodySource, Lines};
 use crate::backend::http::incoming::Incoming;
-use crate::backend::http::line::{Input, Limits, Line, cause, failed};
+use crate::backend::http::line::{Limits, cause, failed};
+use crate::backend::http::past::Past;
 use crate::backend::http::route::{bypasses, place};
+use crate::backend::http::wire::Wires;
 use crate::backend::http::{Answer, Request, Sink, Stage, Transport, TransportError};
 use crate::config::HttpConfig;
 use crate::error::{Error, Result};
-use crate::limits::{
-    ANSWER_HEAD_BYTES_MAX, IDLE_CONNECTION_AGE_MAX, RECEIVE_STEP_BYTES, SEND_STEP_BYTES,
-};
+use crate::limits::{ANSWER_HEAD_BYTES_MAX, IDLE_CONNECTION_AGE_MAX, RECEIVE_STEP_BYTES};
 use crate::sync::Arc;
 
 /// What a request comes to.
@@ -106,11 +104,20 @@ impl HttpAgent {
         let idle_timeout = Some(self.idle_timeout(request));
         let limits = Limits { idle_timeout, until: request.deadline.instant() };
         let mut source = BodySource::new(&self.lines, request.body, limits);
+        let past = matches!(sink, Sink::Into(_)) && self.is_plain(&request.uri);
+        self.lines.begin(past);
         let response = match request.body.bytes() {
             0 => self.run(request, SendBody::none()),
             _ => self.run(request, SendBody::from_reader(&mut source)),
         };
-        receive(response.map_err(|error| exchange_error(error, Stage::Send))?, request, sink)
+        let past = Past::of(self.lines.end(), limits);
+        let response = response.map_err(|error| exchange_error(error, Stage::Send))?;
+        receive(response, request, sink, past)
+    }
+
+    /// Whether a request's connection carries its answer as it is: neither TLS nor a proxy is in between.
+    fn is_plain(&self, uri: &::http::Uri) -> bool {
+        uri.scheme_str() == Some("http") && std::ptr::eq(self.agent_for(uri), &self.straight)
     }
 
     fn run(
@@ -237,11 +244,18 @@ fn receive(
     response: ::http::Response<ureq::Body>,
     request: &Request<'_>,
     sink: Sink<'_>,
+    past: Option<Past>,
 ) -> Outcome<Answer> {
-    let (head, body) = response.into_parts();
-    let declared_bytes = body.content_length();
+    let (mut head, body) = response.into_parts();
+    let declared_bytes = match &past {
+        Some(past) => {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(past.body_bytes()));
+            Some(past.body_bytes())
+        }
+        None => body.content_length(),
+    };
     let broken = |error| exchange_error(ureq::Error::from(error), Stage::Receive);
-    let incoming = Incoming::new(body.into_reader(), &broken, request.progress);
+    let incoming = Incoming::new(body.into_reader(), &broken, request.progress, past);
     let (status, headers) = (head.status, head.headers);
     incoming.take(
         Answer { status, headers, body: Vec::new(), filled_bytes: 0 },
@@ -350,129 +364,6 @@ impl Resolver for Names {
         } else {
             Ok(found)
         }
-    }
-}
-
-/// Opens plain connections, where the chain has none yet.
-#[derive(Debug)]
-struct Wires {
-    lines: Arc<Lines>,
-}
-
-impl<In: Wire> Connector<In> for Wires {
-    type Out = Either<In, PlainWire>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
-        if let Some(wire) = chained {
-            return Ok(Some(Either::A(wire)));
-        }
-        let started = match details.now {
-            time::Instant::Exact(now) => now,
-            _ => Instant::now(),
-        };
-        let until = limits(details.timeout, None, started).until;
-        let output = MmapMut::map_anon(SEND_STEP_BYTES)?;
-        // Advice only: a head touches one page, which must not become a huge one.
-        let _ = output.advise(Advice::NoHugePage);
-        let line = self.lines.open(&details.addrs, until, &output)?;
-        let buffers = WireBuffers { output, input: Input::default(), progress: false };
-        Ok(Some(Either::B(PlainWire { lines: self.lines.clone(), line, buffers })))
-    }
-}
-
-fn limits(timeout: NextTimeout, idle: Option<time::Duration>, now: Instant) -> Limits {
-    let exact = |duration: &time::Duration| !duration.is_not_happening();
-    let after = Some(timeout.after).filter(exact);
-    Limits {
-        idle_timeout: idle.filter(exact).map(|idle| *idle),
-        until: after.and_then(|after| now.checked_add(*after)),
-    }
-}
-
-/// A connection over TCP, as the agent sees it.
-#[derive(Debug)]
-struct PlainWire {
-    lines: Arc<Lines>,
-    line: Arc<Line>,
-    /// Announced as long as this lives.
-    buffers: WireBuffers,
-}
-
-impl Drop for PlainWire {
-    fn drop(&mut self) {
-        self.lines.close(&self.line);
-    }
-}
-
-impl Wire for PlainWire {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let limits = limits(timeout, timeout.per_write, Instant::now());
-        Ok(self.line.transmit(&self.buffers.output, amount, &limits)?)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let limits = limits(timeout, timeout.per_read, Instant::now());
-        let came = self.line.receive(self.buffers.input_append_buf(), &limits)?;
-        self.buffers.input_appended(came);
-        Ok(came > 0)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.line.is_fit()
-    }
-}
-
-/// The buffers of a plain connection. Their pages cost nothing until they are used, and those of the
-/// output are hardly used: a head is small, and bodies go past it.
-struct WireBuffers {
-    output: MmapMut,
-    input: Input,
-    /// Whether the last look at the input took some of it.
-    progress: bool,
-}
-
-impl Buffers for WireBuffers {
-    fn output(&mut self) -> &mut [u8] {
-        &mut self.output
-    }
-
-    fn input(&self) -> &[u8] {
-        self.input.bytes()
-    }
-
-    fn input_append_buf(&mut self) -> &mut [u8] {
-        self.input.free()
-    }
-
-    fn input_appended(&mut self, amount: usize) {
-        self.input.filled(amount);
-    }
-
-    fn input_consume(&mut self, amount: usize) {
-        self.progress = amount > 0;
-        self.input.consume(amount);
-    }
-
-    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        (self.input.free(), &mut self.output)
-    }
-
-    fn can_use_input(&self) -> bool {
-        self.progress && !self.input.bytes().is_empty()
-    }
-}
-
-impl fmt::Debug for WireBuffers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WireBuffers").finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 //! that many bytes of its buffer, sends none. Any other buffer is filled as usual: those of TLS, and
 //! what is used for chunks.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -13,12 +14,14 @@ use std::time::Instant;
 
 use crate::backend::http::Body;
 use crate::backend::http::line::{Limits, Line};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, ThreadId, lock, thread_id};
 
 /// The connections of an agent, with their announced output buffers.
 #[derive(Default)]
 pub(super) struct Lines {
     buffers: Mutex<Vec<Announced>>,
+    /// The threads whose answer is to go past the agent (`past.rs`), and by which connection it comes.
+    wishes: Mutex<HashMap<ThreadId, Option<Arc<Line>>>>,
     opened: AtomicU64,
     copied_bytes: AtomicU64,
 }
@@ -47,6 +50,27 @@ impl Lines {
 
     pub fn close(&self, line: &Arc<Line>) {
         lock(&self.buffers).retain(|announced| !Arc::ptr_eq(&announced.line, line));
+    }
+
+    /// The calling thread begins a request; `past` if its answer is to go past the agent.
+    pub fn begin(&self, past: bool) {
+        if past {
+            lock(&self.wishes).insert(thread_id(), None);
+        }
+    }
+
+    /// The calling thread sends its request by this connection.
+    pub fn sends_by(&self, line: &Arc<Line>) {
+        if let Some(own) = lock(&self.wishes).get_mut(&thread_id()) {
+            line.wish();
+            *own = Some(line.clone());
+        }
+    }
+
+    /// The head of the answer has come, or nothing does. Returns the connection that [`begin`](Lines::begin)
+    /// asked for.
+    pub fn end(&self) -> Option<Arc<Line>> {
+        lock(&self.wishes).remove(&thread_id()).flatten()
     }
 
     /// Connections made so far.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use crate::backend::http::past::Past;
 use crate::backend::http::{Answer, Sink, Stage, TransportError};
 use crate::limits::{ERROR_ANSWER_BYTES_MAX, RECEIVE_STEP_BYTES};
 
@@ -11,17 +12,19 @@ pub(super) struct Incoming<'a, R> {
     /// What an error of the reader means.
     broken: &'a dyn Fn(io::Error) -> TransportError,
     progress: Option<&'a dyn Fn()>,
+    past: Option<Past>,
 }
 
 impl<'a, R: Read> Incoming<'a, R> {
-    /// Called when the head of the answer has come.
+    /// Called when the head of the answer has come; `past` if its body goes past `reader`.
     pub fn new(
         reader: R,
         broken: &'a dyn Fn(io::Error) -> TransportError,
         progress: Option<&'a dyn Fn()>,
+        past: Option<Past>,
     ) -> Incoming<'a, R> {
-        let incoming = Incoming { reader, broken, progress };
-        incoming.tell();
+        let incoming = Incoming { reader, broken, progress, past };
+        tell(progress);
         incoming
     }
 
@@ -66,6 +69,13 @@ impl<'a, R: Read> Incoming<'a, R> {
 
     fn fill(&mut self, target: &mut [u8]) -> Result<usize, TransportError> {
         let mut filled = 0;
+        if let Some(past) = self.past.take() {
+            // No longer than the target: that was looked at.
+            filled = past.body_bytes() as usize;
+            let tell = || tell(self.progress);
+            past.fill(&mut self.reader, &mut target[..filled], &tell).map_err(self.broken)?;
+            return self.end(filled).map(|()| filled);
+        }
         while filled < target.len() {
             match self.read(&mut target[filled..])? {
                 0 => return Ok(filled),
@@ -86,15 +96,15 @@ impl<'a, R: Read> Incoming<'a, R> {
     fn read(&mut self, target: &mut [u8]) -> Result<usize, TransportError> {
         let bytes = self.reader.read(target).map_err(self.broken)?;
         if bytes > 0 {
-            self.tell();
+            tell(self.progress);
         }
         Ok(bytes)
     }
+}
 
-    fn tell(&self) {
-        if let Some(progress) = self.progress {
-            progress();
-        }
+fn tell(progress: Option<&dyn Fn()>) {
+    if let Some(progress) = progress {
+        progress();
     }
 }
 

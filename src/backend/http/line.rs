@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::backend::http::past::shorten;
 use crate::backend::http::{Stage, TransportError};
 use crate::limits::RECEIVE_STEP_BYTES;
 use crate::sync::{Mutex, lock};
@@ -54,6 +55,21 @@ struct State {
     sent_bytes: usize,
     /// Whether bytes came since some were last sent.
     answered: bool,
+    /// How far the body of the answer is on its way past the agent.
+    past: PastState,
+}
+
+/// See `past.rs`.
+#[derive(Debug, Default)]
+enum PastState {
+    #[default]
+    No,
+    /// It is to go past the agent, if its head allows it.
+    Wished,
+    /// The agent was shown a shorter one: the length that was told, and what has come of it.
+    Shortened(u64, Vec<u8>),
+    /// All of it has come; the agent has yet to read the stand-in.
+    Received,
 }
 
 impl Line {
@@ -248,6 +264,54 @@ impl Line {
         }
     }
 
+    /// The body of the next answer is to go past the agent.
+    pub fn wish(&self) {
+        lock(&self.state).past = PastState::Wished;
+    }
+
+    /// Looks at what comes first of an answer, `came`, and returns how much of it the agent is to see.
+    pub fn shorten(&self, came: &mut [u8]) -> usize {
+        let mut state = lock(&self.state);
+        if !matches!(state.past, PastState::Wished) {
+            return came.len();
+        }
+        state.past = PastState::No;
+        let Some((head_bytes, body_bytes)) = shorten(came) else { return came.len() };
+        // What a server sends beyond its own length is nobody's, and the connection of no use after it.
+        let first = &came[head_bytes..];
+        let first = first.get(..body_bytes as usize).unwrap_or(first);
+        state.past = PastState::Shortened(body_bytes, first.to_vec());
+        state.spent |= came.len() - head_bytes > first.len();
+        head_bytes
+    }
+
+    /// What [`shorten`](Line::shorten) found: bytes of the body, and the first of them.
+    pub fn take_shortened(&self) -> Option<(u64, Vec<u8>)> {
+        match std::mem::take(&mut lock(&self.state).past) {
+            PastState::Shortened(body_bytes, first) => Some((body_bytes, first)),
+            _ => None,
+        }
+    }
+
+    /// All of the body has come: the agent may read the stand-in for it.
+    pub fn put_stand_in(&self) {
+        lock(&self.state).past = PastState::Received;
+    }
+
+    pub fn has_stand_in(&self) -> bool {
+        matches!(lock(&self.state).past, PastState::Received)
+    }
+
+    /// The agent has read so many bytes. Returns whether they were the stand-in's.
+    pub fn take_stand_in(&self, bytes: usize) -> bool {
+        let mut state = lock(&self.state);
+        let was_there = matches!(state.past, PastState::Received);
+        if was_there && bytes > 0 {
+            state.past = PastState::No;
+        }
+        was_there
+    }
+
     /// Nothing more comes: `Ok(0)` if this may be the end of an answer, else why none came.
     fn receive_ended(&self, end: io::Result<()>, limits: &Limits) -> io::Result<usize> {
         let mut state = lock(&self.state);
@@ -328,6 +392,15 @@ impl Input {
     /// The first bytes of the room were filled.
     pub fn filled(&mut self, bytes: usize) {
         self.end = self.memory.len().min(self.end + bytes);
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.end]
+    }
+
+    /// All but the first bytes are forgotten.
+    pub fn keep(&mut self, bytes: usize) {
+        self.end = self.end.min(self.start + bytes);
     }
 
     pub fn consume(&mut self, bytes: usize) {

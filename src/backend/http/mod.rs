@@ -22,12 +22,16 @@ mod flights;
 mod handover;
 mod incoming;
 mod line;
+mod past;
+#[cfg(test)]
+mod past_tests;
 mod retry;
 mod route;
 mod source;
 #[cfg(test)]
 pub(crate) mod test_server;
 mod walk;
+mod wire;
 
 use std::fmt;
 
