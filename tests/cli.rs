@@ -17,5 +17,7 @@ mod run;
 mod servers;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/sweep.rs"]
+mod sweep;
 #[path = "support/servers.rs"]
 mod test_servers;

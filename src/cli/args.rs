@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use syncline::checkpoint::Strategy;
-use syncline::{Compression, Config, DirectPolicy, Filter, Timestamp, parse_bytes};
+use syncline::{Compression, Config, ConfigBuilder, DirectPolicy, Filter, Timestamp, parse_bytes};
 
+use crate::bench::Bench;
 use crate::output::parse_duration;
 
 /// What follows the list of commands in `syncline --help`.
@@ -35,7 +36,7 @@ pub struct Cli {
 }
 
 /// Options every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// I/O threads; also how many shards move at a time
@@ -65,9 +66,13 @@ pub struct Common {
 }
 
 impl Common {
-    /// The engine's settings: options first, then the environment, then defaults. `compressing`: for a
-    /// command that compresses.
+    /// The engine's settings for a command that compresses or not.
     pub fn config(&self, compressing: bool) -> syncline::Result<Config> {
+        self.builder(compressing)?.build()
+    }
+
+    /// Options first, then the environment, then defaults.
+    pub fn builder(&self, compressing: bool) -> syncline::Result<ConfigBuilder> {
         let mut builder = Config::builder().compressing(compressing);
         if let Some(threads) = self.compression_threads {
             builder = builder.compression_threads(threads);
@@ -90,7 +95,7 @@ impl Common {
                 Direct::Prefer => DirectPolicy::Prefer,
             });
         }
-        builder.env()?.build()
+        builder.env()
     }
 }
 
@@ -134,7 +139,7 @@ pub enum Command {
     Prune(Prune),
     /// Find, and with --delete remove, what interrupted saves left behind
     Gc(Gc),
-    /// Measure the engine against what the medium can do without it
+    /// Measure the engine against what the medium can do without it, or find the settings to use
     Bench(Bench),
 }
 
@@ -406,29 +411,8 @@ pub struct Gc {
     pub delete: bool,
 }
 
-/// `syncline bench`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  syncline bench direct:///data/tmp
-  syncline bench /data/tmp --size 1GiB --part-size 16MiB --rounds 5 --json
-
-The ceiling is plain pwrite and pread with the same block size, flags and preallocation, without the
-engine and without checksums; it runs in turns with the engine's ways in and out. For mem:// the
-ceiling is memcpy. What the benchmark writes is removed.")]
-pub struct Bench {
-    /// The directory to measure in
-    #[arg(value_name = "URI")]
-    pub uri: String,
-    /// Bytes per pass
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4GiB")]
-    pub size: u64,
-    /// Rounds; each runs every way once
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
-}
-
-fn size(text: &str) -> Result<u64, String> {
+/// A size as people write it.
+pub fn size(text: &str) -> Result<u64, String> {
     parse_bytes(text).map_err(|e| e.to_string())
 }
 

@@ -15,6 +15,8 @@ use crate::signals::Stop;
 pub struct Session {
     /// The engine's settings.
     pub config: Config,
+    /// The options that gave them.
+    pub common: Common,
     /// Standard output.
     pub out: Output,
     /// Progress bars.
@@ -30,6 +32,7 @@ impl Session {
     pub fn new(common: &Common, compressing: bool, stop: Arc<Stop>) -> Result<Session, Failure> {
         Ok(Session {
             config: common.config(compressing)?,
+            common: common.clone(),
             out: Output::new(common.json),
             progress: Progress::new(!common.no_progress),
             stop,

@@ -4,8 +4,8 @@
 //! the command polls once per part. Where nothing needs to be cleaned up the process ends at once;
 //! else it ends when the command has unwound, at a second signal, or after [`GRACE`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Stop {
     signal: AtomicI32,
     /// Guards of [`Stop::protect`] alive.
     unfinished: AtomicUsize,
+    /// What to say where there is no time to clean up.
+    remains: Mutex<Option<String>>,
 }
 
 /// While it lives, a signal lets the command clean up.
@@ -73,17 +75,23 @@ impl Stop {
         Ok(guard)
     }
 
-    fn watch(&self, signals: SigSet) {
+    /// Says what will lie about if the command is busy for longer than it has to clean up.
+    pub fn tell_remains(&self, what: Option<String>) {
+        *self.remains.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    fn watch(self: Arc<Stop>, signals: SigSet) {
         let Ok(first) = signals.wait() else { return };
         self.signal.store(first as i32, Ordering::SeqCst);
         if self.unfinished.load(Ordering::SeqCst) > 0 {
+            let stop = Arc::clone(&self);
             let _ = thread::Builder::new().name("grace".to_owned()).spawn(move || {
                 thread::sleep(GRACE);
-                eprintln!(
-                    "syncline: {first}: still busy after {} s; a temporary file may remain, \
-                     `syncline gc` finds it",
-                    GRACE.as_secs()
-                );
+                let remains = stop.remains.lock().unwrap_or_else(PoisonError::into_inner);
+                let remains = remains
+                    .as_deref()
+                    .unwrap_or("a temporary file may remain, `syncline gc` finds it");
+                eprintln!("syncline: {first}: still busy after {} s; {remains}", GRACE.as_secs());
                 std::process::exit(status_of(first).into());
             });
             let _ = signals.wait();

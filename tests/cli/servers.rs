@@ -40,7 +40,6 @@ fn objects_go_there_and_back(base: String) {
     place.ok(&["rm", &uri("a/large")]);
     place.fails(&["stat", &uri("a/large")], 3, &["no such object"]);
     place.fails(&["rm", &uri("a/large")], 3, &["no such object"]);
-    place.fails(&["bench", &base], 2, &["directory"]);
     place.ok(&["rm", "-r", &base]);
     assert_eq!(place.json(&["ls", &base]).as_array().unwrap().len(), 0);
 }

@@ -8,6 +8,8 @@ use syncline::{
 
 use super::Plan;
 use crate::failure::Failure;
+use crate::progress::Bar;
+use crate::transfer::abandon;
 
 /// A way of handing bytes to a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +44,20 @@ const STAMP_BYTES: usize = 4096;
 /// A store of its own, whose threads run and whose buffers are resident: a program that saves every
 /// few minutes pays for them once.
 pub fn warm_store(plan: &Plan<'_>, way: WayIn) -> Result<Arc<dyn ObjectStore>, Failure> {
-    let config = plan.config;
-    let store = open_store(&plan.warm_up_uri, config)?;
-    let buffers = config.io_threads() + config.queue_depth_parts() + 1;
-    let parts = plan.parts().min(buffers as u64);
+    let store = open_store(&plan.warm_up_uri, plan.config)?;
     let mut writer = store.get_writer(&plan.warm_up_uri)?;
-    write_parts(plan, &mut *writer, way, parts)?;
+    if let Err(failure) = write_parts(plan, &mut *writer, way, warm_up_parts(plan)) {
+        return Err(abandon(writer, failure, &Bar::hidden()));
+    }
     writer.finalize()?;
     store.delete(&plan.warm_up_uri)?;
     Ok(store)
+}
+
+/// As many parts as one writer has buffers.
+pub fn warm_up_parts(plan: &Plan<'_>) -> u64 {
+    let buffers = plan.config.io_threads() + plan.config.queue_depth_parts() + 1;
+    plan.parts().min(buffers as u64)
 }
 
 /// Writes the whole object one way. Returns its block checksums, where they were computed.
@@ -62,7 +69,9 @@ pub fn write(
 ) -> Result<Option<BlockChecksums>, Failure> {
     let options = WriteOptions::default().size_hint_bytes(plan.size_bytes).checksum(checksum);
     let mut writer = store.get_writer_with(&plan.object_uri, options)?;
-    write_parts(plan, &mut *writer, way, plan.parts())?;
+    if let Err(failure) = write_parts(plan, &mut *writer, way, plan.parts()) {
+        return Err(abandon(writer, failure, &Bar::hidden()));
+    }
     let blocks = writer.block_checksums();
     writer.finalize()?;
     Ok(blocks)

@@ -3,16 +3,21 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
+use std::time::SystemTime;
 
 use nix::sys::utsname::uname;
+use serde_json::{Value, json};
 use syncline::IoMode;
+
+use crate::failure::Failure;
+use crate::output::{human_bytes, json_time};
 
 /// What a reader must know to compare numbers.
 #[derive(Debug)]
 pub struct Facts {
     /// Kernel name and release.
     pub kernel: String,
-    /// Type of the filesystem, `memory` for none.
+    /// Type of the filesystem, `memory` or `server` for none.
     pub filesystem: String,
     /// Processors this process may use.
     pub cpus: usize,
@@ -20,25 +25,67 @@ pub struct Facts {
     pub cpu_model: Option<String>,
     /// How the engine's bytes met the medium.
     pub mode: IoMode,
+    /// When.
+    pub date: SystemTime,
 }
 
 /// Looks around.
-pub fn facts(directory: Option<&Path>, mode: IoMode) -> Facts {
+pub fn facts(filesystem: String, mode: IoMode) -> Facts {
     let kernel = uname().map_or_else(
         |_| "unknown".to_owned(),
         |name| format!("{} {}", name.sysname().display(), name.release().display()),
     );
     Facts {
         kernel,
-        filesystem: directory.map_or_else(|| "memory".to_owned(), filesystem),
+        filesystem,
         cpus: thread::available_parallelism().map_or(1, usize::from),
         cpu_model: field_of("/proc/cpuinfo", "model name"),
         mode,
+        date: SystemTime::now(),
+    }
+}
+
+impl Facts {
+    /// For people: version, kernel, processors and filesystem.
+    pub fn line(&self) -> String {
+        format!(
+            "syncline {}, {}, {} CPUs ({}), {}",
+            env!("CARGO_PKG_VERSION"),
+            self.kernel,
+            self.cpus,
+            self.cpu_model.as_deref().unwrap_or("unknown model"),
+            self.filesystem
+        )
+    }
+
+    /// For machines.
+    pub fn json(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "date": json_time(Some(self.date)),
+            "kernel": self.kernel,
+            "filesystem": self.filesystem,
+            "cpus": self.cpus,
+            "cpu_model": self.cpu_model,
+            "mode": self.mode.to_string(),
+        })
+    }
+}
+
+/// Refuses what would take more than this part of the memory that is free: a third is 3.
+pub fn refuse_too_large(uri: &str, bytes: u64, part: u64) -> Result<(), Failure> {
+    match available_memory_bytes() {
+        Some(free_bytes) if bytes > free_bytes / part => Err(Failure::Usage(format!(
+            "bench {uri}: {} does not fit into memory, of which {} is free; choose a smaller --size",
+            human_bytes(bytes),
+            human_bytes(free_bytes)
+        ))),
+        _ => Ok(()),
     }
 }
 
 /// Memory the kernel would give without swapping.
-pub fn available_memory_bytes() -> Option<u64> {
+fn available_memory_bytes() -> Option<u64> {
     let value = field_of("/proc/meminfo", "MemAvailable")?;
     value.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
@@ -53,7 +100,7 @@ fn field_of(path: &str, name: &str) -> Option<String> {
 }
 
 /// The type of the filesystem that a directory is on: that of the longest mount point above it.
-fn filesystem(directory: &Path) -> String {
+pub fn filesystem(directory: &Path) -> String {
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounted = mounts.lines().filter_map(|line| {

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
+
+const MIB: f64 = 1_048_576.0;
+const GB: f64 = 1e9;
 
 /// The cost of one run.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,68 @@ fn status_bytes(field: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// What several runs of one kind come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// The median.
+    pub mib_per_s: f64,
+    /// The slowest.
+    pub mib_per_s_min: f64,
+    /// The fastest.
+    pub mib_per_s_max: f64,
+    /// The median; a GB has 10^9 bytes.
+    pub cpu_s_per_gb: f64,
+    /// The highest of all runs; `None` where it could not be measured.
+    pub peak_bytes: Option<u64>,
+}
+
+impl Figures {
+    /// Of runs that moved so many bytes each; there is one at the least.
+    pub fn of(samples: &[Sample], bytes: u64) -> Figures {
+        let rates: Vec<f64> = samples.iter().map(|sample| sample.mib_per_s(bytes)).collect();
+        let cpu = |sample: &Sample| sample.cpu.as_secs_f64() / (bytes as f64 / GB);
+        Figures {
+            mib_per_s: median(rates.clone()),
+            mib_per_s_min: rates.iter().copied().fold(f64::INFINITY, f64::min),
+            mib_per_s_max: rates.iter().copied().fold(0.0, f64::max),
+            cpu_s_per_gb: median(samples.iter().map(cpu).collect()),
+            peak_bytes: samples.iter().filter_map(|sample| sample.peak_bytes).max(),
+        }
+    }
+
+    /// For people: lowest to highest.
+    pub fn spread(&self) -> String {
+        format!("{:.0}..{:.0}", self.mib_per_s_min, self.mib_per_s_max)
+    }
+
+    /// For machines, with all samples.
+    pub fn json(&self, samples: &[Sample], bytes: u64) -> Value {
+        let samples = samples.iter().map(|sample| {
+            json!({
+                "seconds": sample.wall.as_secs_f64(),
+                "mib_per_s": sample.mib_per_s(bytes),
+                "cpu_seconds": sample.cpu.as_secs_f64(),
+                "peak_bytes": sample.peak_bytes,
+            })
+        });
+        json!({
+            "mib_per_s": self.mib_per_s,
+            "mib_per_s_min": self.mib_per_s_min,
+            "mib_per_s_max": self.mib_per_s_max,
+            "cpu_s_per_gb": self.cpu_s_per_gb,
+            "peak_bytes": self.peak_bytes,
+            "samples": samples.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Sample {
+    /// MiB per second. A pass too short for the clock counts as one nanosecond.
+    pub fn mib_per_s(&self, bytes: u64) -> f64 {
+        bytes as f64 / MIB / self.wall.as_secs_f64().max(1e-9)
+    }
 }
 
 /// The middle value; the lower of two.

@@ -5,90 +5,42 @@
 //! them move the same bytes in parts of the same size; the bytes are random, and the source is larger
 //! than a processor's cache. One pass runs unmeasured first: the first writes into blocks that the
 //! medium never saw are far slower than all later ones.
+//!
+//! `sweep` looks for the settings to use instead.
 
+mod args;
 mod engine;
 mod machine;
 mod measure;
+mod place;
+mod plan;
 mod raw;
 mod report;
+mod sweep;
 
-use std::fs;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use syncline::{Algorithm, AlignedVec, BlockChecksums, IoMode, ObjectStore};
 
-use syncline::{
-    Algorithm, AlignedVec, BlockChecksums, Bytes, Config, IoMode, ObjectStore, open_store,
-};
-
+pub use self::args::Bench;
 use self::engine::{WayIn, WayOut};
 use self::measure::{Sample, measure};
-use crate::args::Bench;
+use self::place::{Place, remove_file};
+use self::plan::{Plan, random_source, whole_parts};
 use crate::failure::Failure;
-use crate::object::local_uri;
 use crate::output::human_bytes;
 use crate::progress::Bar;
-use crate::scratch::Scratch;
 use crate::session::Session;
-use crate::signals::Stop;
+
+/// Bytes of a pass, unless given: more than the caches of disks hold.
+const LOCAL_BYTES: u64 = 4 << 30;
+
+/// Bytes of a pass to and from a server, unless given: what is moved there may cost money.
+const SERVER_BYTES: u64 = 512 << 20;
 
 /// Bytes of the source, which is written again and again: larger than a processor's cache.
 const SOURCE_BYTES: usize = 256 << 20;
 
 /// Bytes of the memory that is read into, window by window.
 const WINDOW_BYTES: u64 = 1 << 30;
-
-/// What is measured, and with what.
-pub struct Plan<'a> {
-    config: &'a Config,
-    stop: &'a Stop,
-    /// Bytes of one pass: whole parts.
-    size_bytes: u64,
-    part_bytes: usize,
-    /// Random bytes at a page boundary: whole parts.
-    source: Bytes,
-    /// The object that the engine writes and reads.
-    object_uri: String,
-    /// The object that warms a store up.
-    warm_up_uri: String,
-    /// Whether the ceiling sets O_DIRECT, because the engine does.
-    direct: bool,
-}
-
-impl Plan<'_> {
-    /// Number of parts of one pass.
-    fn parts(&self) -> u64 {
-        self.size_bytes / self.part_bytes as u64
-    }
-
-    /// Where a part lies in the object.
-    fn offset(&self, index: u64) -> u64 {
-        index * self.part_bytes as u64
-    }
-
-    /// A part's bytes.
-    fn part(&self, index: u64) -> &[u8] {
-        &self.source[self.source_range(index)]
-    }
-
-    /// A part's bytes, shared and not copied.
-    fn owned_part(&self, index: u64) -> Bytes {
-        self.source.slice(self.source_range(index))
-    }
-
-    fn source_range(&self, index: u64) -> Range<usize> {
-        let parts_in_source = (self.source.len() / self.part_bytes) as u64;
-        // Below the source's length, which is a usize.
-        let start = (index % parts_in_source) as usize * self.part_bytes;
-        start..start + self.part_bytes
-    }
-
-    /// The object in ranges of at most `window_bytes`.
-    fn windows(&self, window_bytes: usize) -> impl Iterator<Item = Range<u64>> {
-        let size_bytes = self.size_bytes;
-        let starts = (0..size_bytes).step_by(window_bytes);
-        starts.map(move |start| start..size_bytes.min(start + window_bytes as u64))
-    }
-}
 
 /// One thing that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,38 +63,40 @@ pub struct Outcome {
     pub samples: Vec<Sample>,
 }
 
-/// Where the bytes go.
-enum Place {
-    /// A directory of a filesystem, removed at the end.
-    Directory(Scratch),
-    /// The memory of this process.
-    Memory,
-}
-
 /// `syncline bench`
 pub fn bench(session: &Session, args: &Bench) -> Result<(), Failure> {
+    if args.sweep { sweep::sweep(session, args) } else { compare(session, args) }
+}
+
+/// Every way in and out beside the ceilings.
+fn compare(session: &Session, args: &Bench) -> Result<(), Failure> {
     let config = &session.config;
-    // Refuses what is no URI of ours, before anything is made.
-    let probe = open_store(&args.uri, config)?;
-    let size_bytes = whole_parts(args.size, config.part_bytes());
+    let part_bytes = config.part_bytes();
+    let default_bytes = if on_server(&args.uri) { SERVER_BYTES } else { LOCAL_BYTES };
+    let size_bytes = whole_parts(args.size.unwrap_or(default_bytes), part_bytes);
     let unfinished = session.stop.protect()?;
-    let (place, base) = place(&args.uri, size_bytes)?;
-    let object_uri = format!("{base}/object.bin");
-    let mode = probe_mode(&*probe, &object_uri)?;
-    drop(probe);
+    let place = Place::open(session, &args.uri, size_bytes)?;
+    let source_bytes = usize::try_from(size_bytes).unwrap_or(usize::MAX).min(SOURCE_BYTES);
     let plan = Plan {
         config,
         stop: &session.stop,
         size_bytes,
-        part_bytes: config.part_bytes(),
-        source: random_source(size_bytes, config.part_bytes())?,
-        object_uri,
-        warm_up_uri: format!("{base}/warm-up.bin"),
-        direct: matches!(mode, IoMode::DirectProven | IoMode::DirectUnproven),
+        part_bytes,
+        source: random_source((source_bytes / part_bytes).max(1) * part_bytes)?,
+        object_uri: place.object_uri(),
+        warm_up_uri: place.warm_up_uri(),
+        direct: matches!(place.mode, IoMode::DirectProven | IoMode::DirectUnproven),
     };
-    let writes = write_contestants(config.io_threads());
-    let reads = read_contestants(config.io_threads());
+    let raw_threads = raw_threads(&place, config.io_threads());
+    let writes = write_contestants(&raw_threads);
+    let reads = read_contestants(&raw_threads);
     let passes = u64::from(args.rounds) * (writes.len() + reads.len()) as u64 + 1;
+    if !place.has_ceiling() {
+        let written = u64::from(args.rounds) * writes.len() as u64 + 2;
+        let read = u64::from(args.rounds) * reads.len() as u64;
+        let warm_up_bytes = engine::warm_up_parts(&plan) * part_bytes as u64;
+        tell_traffic(written * (size_bytes + warm_up_bytes), read * size_bytes);
+    }
     let bar = session.progress.bar("bench", Some(passes * size_bytes));
 
     warm_blocks(&plan, &place, &bar)?;
@@ -151,103 +105,48 @@ pub fn bench(session: &Session, args: &Bench) -> Result<(), Failure> {
         bar.add_bytes(size_bytes);
         Ok(sample)
     })?;
-    let reads = race_reads(&plan, &place, mode, &reads, args.rounds, &bar)?;
+    let reads = race_reads(&plan, &place, &reads, args.rounds, &bar)?;
     drop(bar);
-    let facts = machine::facts(place.directory(), mode);
+    let facts = machine::facts(place.medium(), place.mode);
     drop(place);
     drop(unfinished);
     report::print(session, &args.uri, &plan, &facts, &writes, &reads)
 }
 
-impl Place {
-    /// The directory, where there is one.
-    fn directory(&self) -> Option<&Path> {
-        match self {
-            Place::Directory(scratch) => Some(scratch.path()),
-            Place::Memory => None,
-        }
-    }
-
-    /// Where the ceiling keeps its file.
-    fn raw_file(&self) -> Option<PathBuf> {
-        self.directory().map(|dir| dir.join("raw.bin"))
-    }
-
-    /// Where the engine's object lies.
-    fn object_file(&self) -> Option<PathBuf> {
-        self.directory().map(|dir| dir.join("object.bin"))
-    }
+/// Whether a URI is of a server, as far as its scheme tells.
+fn on_server(uri: &str) -> bool {
+    uri.starts_with("s3://") || uri.starts_with("az://")
 }
 
-/// Makes a directory of our own below the URI. Returns it with its URI.
-fn place(uri: &str, size_bytes: u64) -> Result<(Place, String), Failure> {
-    let (scheme, path) = uri.split_once("://").unwrap_or(("file", uri));
-    if scheme == "mem" {
-        let free_bytes = machine::available_memory_bytes();
-        if free_bytes.is_some_and(|free| size_bytes > free / 3) {
-            let free = human_bytes(free_bytes.unwrap_or(0));
-            return Err(Failure::Usage(format!(
-                "bench {uri}: {} does not fit into memory, of which {free} is free; choose a smaller --size",
-                human_bytes(size_bytes)
-            )));
-        }
-        return Ok((Place::Memory, format!("{}/bench", uri.trim_end_matches('/'))));
-    }
-    if !matches!(scheme, "file" | "direct") {
-        return Err(Failure::Usage(format!(
-            "bench {uri}: only media of this machine have a ceiling to be measured against; give a \
-             directory, direct:// or mem://"
-        )));
-    }
-    let scratch = Scratch::create(Path::new(path), "syncline-bench")?;
-    let base = format!("{scheme}://{}", local_uri(scratch.path())?);
-    Ok((Place::Directory(scratch), base))
+/// Says before anything is measured what will go over the network.
+fn tell_traffic(written_bytes: u64, read_bytes: u64) {
+    eprintln!(
+        "syncline: about {} will be written to the server and {} read; requests and traffic may cost money",
+        human_bytes(written_bytes),
+        human_bytes(read_bytes)
+    );
 }
 
-/// `bytes` as a whole number of parts, at least one.
-fn whole_parts(bytes: u64, part_bytes: usize) -> u64 {
-    let part_bytes = part_bytes as u64;
-    bytes.div_ceil(part_bytes).max(1).saturating_mul(part_bytes)
-}
-
-/// Bytes without a pattern, so that no layer below can compress them or leave them out.
-fn random_source(size_bytes: u64, part_bytes: usize) -> Result<Bytes, Failure> {
-    let limit = usize::try_from(size_bytes).unwrap_or(usize::MAX).min(SOURCE_BYTES);
-    let mut source = AlignedVec::zeroed((limit / part_bytes).max(1) * part_bytes)?;
-    // xorshift64: Marsaglia, "Xorshift RNGs", 2003.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for word in source.chunks_exact_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        word.copy_from_slice(&state.to_ne_bytes());
-    }
-    Ok(source.into())
-}
-
-/// How the engine's bytes meet this medium: the ceiling must use the same flags.
-fn probe_mode(store: &dyn ObjectStore, uri: &str) -> Result<IoMode, Failure> {
-    let meta = store.put(uri, b"probe")?;
-    store.delete(uri)?;
-    Ok(meta.write.map_or(IoMode::Buffered, |report| report.mode))
-}
-
-fn write_contestants(threads: usize) -> Vec<Contestant> {
+fn write_contestants(raw_threads: &[usize]) -> Vec<Contestant> {
     let ways = [WayIn::Chunk, WayIn::Owned, WayIn::Reserved, WayIn::Borrowed];
     let both = |way| [Some(Algorithm::Crc32c), None].map(|sum| Contestant::Write(way, sum));
-    let raw = raw_threads(threads).map(Contestant::RawWrite);
+    let raw = raw_threads.iter().copied().map(Contestant::RawWrite);
     raw.chain(ways.into_iter().flat_map(both)).collect()
 }
 
-fn read_contestants(threads: usize) -> Vec<Contestant> {
+fn read_contestants(raw_threads: &[usize]) -> Vec<Contestant> {
     let ways = [WayOut::IntoVerified, WayOut::Into, WayOut::FreshVerified, WayOut::Fresh];
-    let raw = raw_threads(threads).map(Contestant::RawRead);
+    let raw = raw_threads.iter().copied().map(Contestant::RawRead);
     raw.chain(ways.map(Contestant::Read)).collect()
 }
 
-/// One thread, and as many as the engine has.
-fn raw_threads(threads: usize) -> impl Iterator<Item = usize> {
-    [1, threads].into_iter().take(if threads > 1 { 2 } else { 1 })
+/// Threads of the ceilings: one, and as many as the engine has.
+fn raw_threads(place: &Place, threads: usize) -> Vec<usize> {
+    match (place.has_ceiling(), threads) {
+        (false, _) => Vec::new(),
+        (true, 1) => vec![1],
+        (true, _) => vec![1, threads],
+    }
 }
 
 /// Runs every contestant once per round, each round beginning with another one.
@@ -271,7 +170,11 @@ fn race(
 
 /// Lets the medium see its blocks, and the processor its top speed, before anything counts.
 fn warm_blocks(plan: &Plan<'_>, place: &Place, bar: &Bar) -> Result<(), Failure> {
-    write_once(plan, place, Contestant::RawWrite(plan.config.io_threads()))?;
+    let contestant = match place.has_ceiling() {
+        true => Contestant::RawWrite(plan.config.io_threads()),
+        false => Contestant::Write(WayIn::Borrowed, Some(Algorithm::Crc32c)),
+    };
+    write_once(plan, place, contestant)?;
     bar.add_bytes(plan.size_bytes);
     Ok(())
 }
@@ -298,26 +201,17 @@ fn write_once(plan: &Plan<'_>, place: &Place, contestant: Contestant) -> Result<
                 || engine::warm_store(plan, way),
                 |store| engine::write(plan, &**store, way, checksum).map(drop),
             )?;
-            place.object_file().map_or(Ok(()), |path| remove_file(&path))?;
+            place.remove_object()?;
             Ok(sample)
         }
         Contestant::RawRead(_) | Contestant::Read(_) => unreachable!("reads are run by read_once"),
     }
 }
 
-/// Removes a file and waits until that is settled, so that it costs the next run nothing.
-fn remove_file(path: &Path) -> Result<(), Failure> {
-    let failed = |e| Failure::io("remove", path, &e);
-    fs::remove_file(path).map_err(failed)?;
-    let parent = path.parent().unwrap_or(path);
-    fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
-}
-
 /// Writes one object and reads it back in every way.
 fn race_reads(
     plan: &Plan<'_>,
     place: &Place,
-    mode: IoMode,
     contestants: &[Contestant],
     rounds: u32,
     bar: &Bar,
@@ -330,11 +224,8 @@ fn race_reads(
     let mut memory = AlignedVec::zeroed(usize::try_from(window_bytes).unwrap_or(usize::MAX))?;
     // Touched here, so that no run pays for the pages.
     memory.fill(1);
-    let through_cache = mode == IoMode::Buffered;
     race(contestants, rounds, |contestant| {
-        if let (true, Some(path)) = (through_cache, place.object_file()) {
-            raw::drop_cache(&path)?;
-        }
+        forget_cached(place)?;
         let window = memory.len();
         let memory = &mut memory[..];
         let sample = measure(
@@ -344,6 +235,14 @@ fn race_reads(
         bar.add_bytes(plan.size_bytes);
         Ok(sample)
     })
+}
+
+/// Lets reading read the medium, where the object went through the page cache.
+fn forget_cached(place: &Place) -> Result<(), Failure> {
+    match (place.mode, place.object_file()) {
+        (IoMode::Buffered, Some(path)) => raw::drop_cache(&path),
+        _ => Ok(()),
+    }
 }
 
 /// Fresh memory is to cost what the kernel asks for it: new mappings of pages that were in use before.
@@ -382,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_round_begins_with_another_one_and_runs_all() {
-        let contestants = write_contestants(4);
+        let contestants = write_contestants(&[1, 4]);
         let mut order = Vec::new();
         let sample = Sample {
             wall: std::time::Duration::ZERO,
@@ -397,12 +296,5 @@ mod tests {
         assert!(outcomes.iter().all(|outcome| outcome.samples.len() == 2));
         assert_eq!(order.len(), 2 * contestants.len());
         assert_eq!((order[0], order[contestants.len()]), (contestants[0], contestants[1]));
-    }
-
-    #[test]
-    fn a_pass_is_whole_parts() {
-        for (bytes, whole) in [(0, 10), (1, 10), (10, 10), (11, 20)] {
-            assert_eq!(whole_parts(bytes, 10), whole);
-        }
     }
 }

@@ -1,29 +1,21 @@
 //! The numbers: a table for people, all samples for machines.
 
 use serde_json::{Value, json};
-use syncline::Algorithm;
+use syncline::{Algorithm, IoMode};
 
 use super::engine::{WayIn, WayOut};
 use super::machine::Facts;
-use super::measure::{Sample, median};
+use super::measure::{Figures, median};
 use super::{Contestant, Outcome, Plan};
 use crate::failure::Failure;
 use crate::output::{Column, Table, human_bytes, printable};
 use crate::session::Session;
 
-const MIB: f64 = 1_048_576.0;
-const GB: f64 = 1e9;
-
 /// What the rounds of one contestant come to.
 struct Summary {
-    mib_per_s: f64,
-    mib_per_s_min: f64,
-    mib_per_s_max: f64,
-    cpu_s_per_gb: f64,
-    /// The highest of all rounds; `None` where it could not be measured.
-    peak_bytes: Option<u64>,
-    /// Median over the rounds of this one's rate divided by the ceiling's.
-    ratio: f64,
+    figures: Figures,
+    /// Median over the rounds of this one's rate divided by the ceiling's, where there is a ceiling.
+    ratio: Option<f64>,
 }
 
 /// Prints everything.
@@ -41,22 +33,19 @@ pub fn print(
         let summaries = summarise(outcomes, size_bytes);
         outcomes.iter().zip(&summaries).map(|(o, s)| result_json(o, s, size_bytes)).collect()
     };
-    let value = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "kernel": facts.kernel,
-        "filesystem": facts.filesystem,
-        "cpus": facts.cpus,
-        "cpu_model": facts.cpu_model,
-        "uri": uri,
-        "mode": facts.mode.to_string(),
-        "size_bytes": size_bytes,
-        "part_bytes": plan.part_bytes,
-        "source_bytes": plan.source.len(),
-        "io_threads": plan.config.io_threads(),
-        "rounds": rounds,
-        "write": results(writes),
-        "read": results(reads),
-    });
+    let mut value = facts.json();
+    for (name, field) in [
+        ("uri", json!(uri)),
+        ("size_bytes", json!(size_bytes)),
+        ("part_bytes", json!(plan.part_bytes)),
+        ("source_bytes", json!(plan.source.len())),
+        ("io_threads", json!(plan.config.io_threads())),
+        ("rounds", json!(rounds)),
+        ("write", json!(results(writes))),
+        ("read", json!(results(reads))),
+    ] {
+        value[name] = field;
+    }
     session.out.print(value, || {
         let head = header(uri, plan, facts, rounds);
         let writes = table("WRITE", writes, size_bytes);
@@ -66,14 +55,9 @@ pub fn print(
 }
 
 fn header(uri: &str, plan: &Plan<'_>, facts: &Facts, rounds: usize) -> String {
-    let cpu = facts.cpu_model.as_deref().unwrap_or("unknown model");
     format!(
-        "syncline {}, {}, {} CPUs ({cpu}), {}\n{}, {}: {} a pass in parts of {}, {} I/O threads, \
-         {rounds} rounds in turns\n",
-        env!("CARGO_PKG_VERSION"),
-        facts.kernel,
-        facts.cpus,
-        facts.filesystem,
+        "{}\n{}, {}: {} a pass in parts of {}, {} I/O threads, {rounds} rounds in turns\n",
+        facts.line(),
         printable(uri),
         facts.mode,
         human_bytes(plan.size_bytes),
@@ -83,33 +67,40 @@ fn header(uri: &str, plan: &Plan<'_>, facts: &Facts, rounds: usize) -> String {
 }
 
 fn table(title: &'static str, outcomes: &[Outcome], size_bytes: u64) -> String {
-    let columns = [
+    let summaries = summarise(outcomes, size_bytes);
+    let mut columns = vec![
         Column::Left(title),
         Column::Left("CHECKSUM"),
         Column::Right("MiB/s"),
         Column::Right("SPREAD"),
         Column::Right("CPU s/GB"),
         Column::Right("PEAK MEMORY"),
-        Column::Right("RATIO"),
     ];
+    if summaries.iter().any(|summary| summary.ratio.is_some()) {
+        columns.push(Column::Right("RATIO"));
+    }
     let mut table = Table::new(columns);
-    for (outcome, summary) in outcomes.iter().zip(summarise(outcomes, size_bytes)) {
+    for (outcome, summary) in outcomes.iter().zip(summaries) {
         let (way, checksum) = name(outcome.contestant);
-        table.row([
+        let figures = summary.figures;
+        let mut row = vec![
             way,
             checksum.to_owned(),
-            format!("{:.0}", summary.mib_per_s),
-            format!("{:.0}..{:.0}", summary.mib_per_s_min, summary.mib_per_s_max),
-            format!("{:.3}", summary.cpu_s_per_gb),
-            summary.peak_bytes.map_or_else(|| "-".to_owned(), human_bytes),
-            format!("{:.2}", summary.ratio),
-        ]);
+            format!("{:.0}", figures.mib_per_s),
+            figures.spread(),
+            format!("{:.3}", figures.cpu_s_per_gb),
+            figures.peak_bytes.map_or_else(|| "-".to_owned(), human_bytes),
+        ];
+        row.extend(summary.ratio.map(|ratio| format!("{ratio:.2}")));
+        table.row(row);
     }
     table.render()
 }
 
 fn notes(plan: &Plan<'_>, facts: &Facts) -> String {
-    let ceiling = if facts.filesystem == "memory" {
+    let ceiling = if facts.mode == IoMode::Network {
+        "There is no ceiling: what a server gives without the engine is not measured."
+    } else if facts.mode == IoMode::Memory {
         "RATIO is to the faster memcpy, round by round; the copies of WRITE go to fresh memory."
     } else if plan.direct {
         "RATIO is to the faster raw loop, round by round: O_DIRECT, space set aside, fdatasync at the end."
@@ -155,34 +146,22 @@ fn name(contestant: Contestant) -> (String, &'static str) {
 
 fn summarise(outcomes: &[Outcome], size_bytes: u64) -> Vec<Summary> {
     let rates = |outcome: &Outcome| -> Vec<f64> {
-        outcome.samples.iter().map(|sample| rate(sample, size_bytes)).collect()
+        outcome.samples.iter().map(|sample| sample.mib_per_s(size_bytes)).collect()
     };
     let is_ceiling =
         |o: &&Outcome| matches!(o.contestant, Contestant::RawWrite(_) | Contestant::RawRead(_));
     let ceilings = outcomes.iter().filter(is_ceiling).map(rates);
     let ceiling = ceilings.max_by(|a, b| median(a.clone()).total_cmp(&median(b.clone())));
+    let ratio = |outcome, ceiling: &Vec<f64>| {
+        median(rates(outcome).iter().zip(ceiling).map(|(rate, ceiling)| rate / ceiling).collect())
+    };
     outcomes
         .iter()
-        .map(|outcome| {
-            let rates = rates(outcome);
-            let ceiling = ceiling.as_ref().unwrap_or(&rates);
-            let ratios = rates.iter().zip(ceiling).map(|(rate, ceiling)| rate / ceiling).collect();
-            let cpu = |sample: &Sample| sample.cpu.as_secs_f64() / (size_bytes as f64 / GB);
-            Summary {
-                mib_per_s: median(rates.clone()),
-                mib_per_s_min: rates.iter().copied().fold(f64::INFINITY, f64::min),
-                mib_per_s_max: rates.iter().copied().fold(0.0, f64::max),
-                cpu_s_per_gb: median(outcome.samples.iter().map(cpu).collect()),
-                peak_bytes: outcome.samples.iter().filter_map(|sample| sample.peak_bytes).max(),
-                ratio: median(ratios),
-            }
+        .map(|outcome| Summary {
+            figures: Figures::of(&outcome.samples, size_bytes),
+            ratio: ceiling.as_ref().map(|ceiling| ratio(outcome, ceiling)),
         })
         .collect()
-}
-
-/// MiB per second. A pass too short for the clock counts as one nanosecond.
-fn rate(sample: &Sample, size_bytes: u64) -> f64 {
-    size_bytes as f64 / MIB / sample.wall.as_secs_f64().max(1e-9)
 }
 
 fn result_json(outcome: &Outcome, summary: &Summary, size_bytes: u64) -> Value {
@@ -191,25 +170,15 @@ fn result_json(outcome: &Outcome, summary: &Summary, size_bytes: u64) -> Value {
         Contestant::RawWrite(threads) | Contestant::RawRead(threads) => Some(threads),
         _ => None,
     };
-    let samples = outcome.samples.iter().map(|sample| {
-        json!({
-            "seconds": sample.wall.as_secs_f64(),
-            "mib_per_s": rate(sample, size_bytes),
-            "cpu_seconds": sample.cpu.as_secs_f64(),
-            "peak_bytes": sample.peak_bytes,
-        })
-    });
-    json!({
-        "way": way,
-        "ceiling": threads.is_some(),
-        "threads": threads,
-        "checksum": if checksum == "-" { Value::Null } else { json!(checksum) },
-        "mib_per_s": summary.mib_per_s,
-        "mib_per_s_min": summary.mib_per_s_min,
-        "mib_per_s_max": summary.mib_per_s_max,
-        "cpu_s_per_gb": summary.cpu_s_per_gb,
-        "peak_bytes": summary.peak_bytes,
-        "ratio": summary.ratio,
-        "samples": samples.collect::<Vec<_>>(),
-    })
+    let mut value = summary.figures.json(&outcome.samples, size_bytes);
+    for (name, field) in [
+        ("way", json!(way)),
+        ("ceiling", json!(threads.is_some())),
+        ("threads", json!(threads)),
+        ("checksum", if checksum == "-" { Value::Null } else { json!(checksum) }),
+        ("ratio", json!(summary.ratio)),
+    ] {
+        value[name] = field;
+    }
+    value
 }
