@@ -38,6 +38,11 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
+/// What a setting is recommended for.
+fn sides_of(setting: &Value) -> BTreeSet<&str> {
+    list(setting, "for").iter().map(|side| side.as_str().unwrap()).collect()
+}
+
 /// That every combination was measured as often as asked, and that what is recommended follows.
 fn assert_sweep(result: &Value, threads: &[u64], parts: &[u64], rounds: usize) {
     for name in ["version", "date", "kernel", "filesystem", "mode", "uri"] {
@@ -58,46 +63,41 @@ fn assert_sweep(result: &Value, threads: &[u64], parts: &[u64], rounds: usize) {
             assert!(measured[side]["cpu_s_per_gb"].as_f64().unwrap() >= 0.0);
         }
     }
-    let mut sides = BTreeSet::new();
-    for setting in list(result, "settings") {
-        let depth =
-            |m: &&Value| number(m, "queue_depth_parts") == number(setting, "queue_depth_parts");
-        let same = |m: &&Value| pair(m) == pair(setting);
-        assert!(depths.iter().filter(same).any(|m| depth(&m)), "not measured: {setting}");
-        for side in list(setting, "for") {
-            let side = side.as_str().unwrap();
-            sides.insert(side);
-            let rate = |m: &Value| m[side]["mib_per_s"].as_f64().unwrap();
-            // In the grid over all pairs, in the queue depths over those of the pair.
-            for (all, chosen) in [
-                (grid.iter().collect::<Vec<_>>(), grid.iter().find(same).unwrap()),
-                (
-                    depths.iter().filter(same).collect(),
-                    depths.iter().filter(same).find(depth).unwrap(),
-                ),
-            ] {
-                let best = all.iter().map(|m| rate(m)).fold(0.0, f64::max);
-                assert!(rate(chosen) >= 0.95 * best * (1.0 - 1e-9), "{side} {setting}");
-                let cheaper = |m: &&&Value| {
-                    let cost = |m: &Value| (number(m, "io_threads"), number(m, "memory_bytes"));
-                    cost(m) < cost(chosen)
-                };
-                let serves = |m: &&Value| {
-                    list(setting, "for").iter().all(|side| {
-                        let rate =
-                            |m: &Value| m[side.as_str().unwrap()]["mib_per_s"].as_f64().unwrap();
-                        let best = all.iter().map(|m| rate(m)).fold(0.0, f64::max);
-                        rate(m) >= 0.95 * best * (1.0 + 1e-9)
-                    })
-                };
-                assert!(!all.iter().filter(cheaper).any(serves), "{setting} is not the cheapest");
-            }
-        }
+    let settings = list(result, "settings");
+    for setting in settings {
+        let of_pair = |list: &'_ [Value]| -> Vec<Value> {
+            list.iter().filter(|m| pair(m) == pair(setting)).cloned().collect()
+        };
+        // A pair that serves both may have found two queue depths.
+        let of_same = of_pair(settings);
+        let sides: BTreeSet<&str> = of_same.iter().flat_map(sides_of).collect();
+        assert_cheapest_near_best(grid, &of_pair(grid)[0], &sides);
+        let depths = of_pair(depths);
+        let depth = |m: &&Value| m["queue_depth_parts"] == setting["queue_depth_parts"];
+        let chosen = depths.iter().find(depth).expect("what is recommended was not measured");
+        assert_cheapest_near_best(&depths, chosen, &sides_of(setting));
         let environment = setting["environment"].as_str().unwrap();
         let threads = format!("SYNCLINE_IO_THREADS={} ", number(setting, "io_threads"));
         assert!(environment.contains(&threads), "{environment}");
     }
+    let sides: BTreeSet<&str> = settings.iter().flat_map(sides_of).collect();
     assert_eq!(sides, BTreeSet::from(["read", "write"]));
+}
+
+/// That the chosen one is within 5 % of the best for each of these sides, and that nothing cheaper is.
+fn assert_cheapest_near_best(all: &[Value], chosen: &Value, sides: &BTreeSet<&str>) {
+    let share = |m: &Value, side: &str| {
+        let rate = |m: &Value| m[side]["mib_per_s"].as_f64().unwrap();
+        rate(m) / all.iter().map(rate).fold(0.0, f64::max)
+    };
+    let cost = |m: &Value| (number(m, "io_threads"), number(m, "memory_bytes"));
+    for m in all {
+        let worst = sides.iter().map(|side| share(m, side)).fold(f64::INFINITY, f64::min);
+        // Of numbers that were printed and read again.
+        let is_near = |slack: f64| worst >= 0.95 * (1.0 + slack);
+        assert!(m != chosen || is_near(-1e-9), "{worst} of the best: {chosen}");
+        assert!(cost(m) >= cost(chosen) || !is_near(1e-9), "{m} is cheaper than {chosen}");
+    }
 }
 
 /// The lines of data in a plot, in the order of their colours, and all its text. Fails unless it is
@@ -203,7 +203,7 @@ fn what_cannot_be_swept_is_told_before_anything_is_measured() {
         (&["--parts", "4MiB,apples"], "apples"),
         (&["--parts", "1MiB,4MiB", "--size", "2MiB"], "--size"),
         (&["--size", "1KiB"], "--size"),
-        (&["--size", "1000TiB"], "--size"),
+        (&["--size", "7000TiB"], "6.8 PiB"),
         (&["--io-threads", "2"], "--threads"),
         (&["--part-size", "1MiB"], "--parts"),
         (&["--plot"], "--plot"),
@@ -278,13 +278,11 @@ fn assert_only_mine(place: &Place, base: &str) {
     let left = place.json(&["ls", "-r", base]);
     let names: Vec<_> = left.as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
     assert_eq!(names, ["mine"]);
-    let garbage = place.json(&["gc", base, "--older-than", "0"]);
-    let unfinished = |g: &&Value| g["kind"].as_str().is_some_and(|kind| kind.contains("pload"));
-    assert_eq!(
-        garbage["garbage"].as_array().unwrap().iter().filter(unfinished).count(),
-        0,
-        "{garbage}"
-    );
+    // Unfinished uploads, too. On Azure their blocks stay for a week, whatever anyone does.
+    if base.starts_with("s3://") {
+        let garbage = place.json(&["gc", base, "--older-than", "0"]);
+        assert_eq!(list(&garbage, "garbage").len(), 0, "{garbage}");
+    }
 }
 
 fn a_server_is_left_as_it_was_when_stopped(place: &Place, base: &str) {

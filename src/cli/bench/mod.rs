@@ -95,9 +95,10 @@ fn compare(session: &Session, args: &Bench) -> Result<(), Failure> {
         let written = u64::from(args.rounds) * writes.len() as u64 + 2;
         let read = u64::from(args.rounds) * reads.len() as u64;
         let warm_up_bytes = engine::warm_up_parts(&plan) * part_bytes as u64;
-        tell_traffic(written * (size_bytes + warm_up_bytes), read * size_bytes);
+        let write_bytes = size_bytes.saturating_add(warm_up_bytes);
+        tell_traffic(write_bytes.saturating_mul(written), size_bytes.saturating_mul(read));
     }
-    let bar = session.progress.bar("bench", Some(passes * size_bytes));
+    let bar = session.progress.bar("bench", Some(size_bytes.saturating_mul(passes)));
 
     warm_blocks(&plan, &place, &bar)?;
     let writes = race(&writes, args.rounds, |contestant| {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use syncline::Config;
 
 use super::choose::Cost;
+use super::runs::RUN_BYTES_MAX;
 use crate::bench::{Bench, on_server};
 use crate::failure::Failure;
 use crate::output::human_bytes;
@@ -165,6 +166,10 @@ fn parts(args: &Bench, size_bytes: u64) -> Result<Vec<usize>, Failure> {
         false => sorted(&args.parts),
     };
     let refuse = |why: &str| Err(Failure::Usage(format!("bench --sweep: {why}")));
+    if size_bytes > RUN_BYTES_MAX {
+        let (size, max) = (human_bytes(size_bytes), human_bytes(RUN_BYTES_MAX));
+        return refuse(&format!("{size} a run is more than {max}; choose a smaller --size"));
+    }
     if parts.is_empty() || !parts.iter().all(fits) {
         let size = human_bytes(size_bytes);
         return refuse(&format!(

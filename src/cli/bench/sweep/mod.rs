@@ -89,8 +89,11 @@ fn tell_effort(args: &Bench, grid: &Grid, size_bytes: u64) {
     let depth_runs = 2 * DEPTHS_MAX as u64 * rounds;
     let grid_runs = grid.candidates.len() as u64 * rounds + 1;
     let pass_bytes_max = largest_pass(grid, size_bytes);
-    let grid_bytes: u64 = grid.candidates.iter().map(|c| pass_bytes(&c.setting, size_bytes)).sum();
-    let bytes = grid_bytes * rounds + pass_bytes_max + depth_runs * pass_bytes_max;
+    let pass = |candidate: &Candidate| pass_bytes(&candidate.setting, size_bytes);
+    let round_bytes = grid.candidates.iter().map(pass).fold(0, u64::saturating_add);
+    let bytes = round_bytes
+        .saturating_mul(rounds)
+        .saturating_add(pass_bytes_max.saturating_mul(depth_runs + 1));
     let cost = if on_server(&args.uri) { "; requests and traffic may cost money" } else { "" };
     eprintln!(
         "syncline: {grid_runs} runs for threads and part size, then at most {depth_runs} for the queue \
@@ -112,11 +115,12 @@ fn race_grid(
     size_bytes: u64,
 ) -> Result<Vec<Measured>, Failure> {
     let pass = |candidate: &Candidate| pass_bytes(&candidate.setting, size_bytes);
-    let round_bytes: u64 = grid.candidates.iter().map(pass).sum();
+    let round_bytes = grid.candidates.iter().map(pass).fold(0, u64::saturating_add);
     // Not measured: lets the medium see its blocks, and the processor its top speed.
     let first = grid.candidates.last();
-    let total = 2 * (round_bytes * u64::from(args.rounds) + first.map_or(0, pass));
-    let bar = session.progress.bar("threads x part size", Some(total));
+    let one_way =
+        round_bytes.saturating_mul(u64::from(args.rounds)).saturating_add(first.map_or(0, pass));
+    let bar = session.progress.bar("threads x part size", Some(one_way.saturating_mul(2)));
     if let Some(first) = first {
         runs.run(first, &bar)?;
     }
@@ -169,8 +173,10 @@ fn race_depths(
             .find(|pair| is_pair(candidate, **pair))
             .map_or(0, |pair| measured[*pair].pass_bytes)
     };
-    let round_bytes: u64 = candidates.iter().map(bytes_of).sum();
-    let bar = session.progress.bar("queue depth", Some(2 * round_bytes * u64::from(args.rounds)));
+    let round_bytes: u64 = candidates.iter().map(bytes_of).fold(0, u64::saturating_add);
+    let bar = session
+        .progress
+        .bar("queue depth", Some(round_bytes.saturating_mul(2 * u64::from(args.rounds))));
     let depths = runs.race(&candidates, args.rounds, &bar)?;
     let mut advices = Vec::new();
     for (purpose, pair) in pairs.iter().copied() {

@@ -16,6 +16,9 @@ use crate::session::Session;
 /// Between two calls nothing is under way, so there must be few of them.
 const CALL_BYTES_MAX: u64 = 1 << 30;
 
+/// Most bytes of a run: blocks of larger objects would not fit a call.
+pub const RUN_BYTES_MAX: u64 = 256 << 30;
+
 /// Bytes that start a store's threads.
 const WARM_UP_BYTES: usize = 64 << 10;
 
@@ -119,7 +122,7 @@ impl<'a> Runs<'a> {
         let blocks = blocks
             .ok_or_else(|| Failure::Other("bench: the writer has no block checksums".to_owned()))?;
         forget_cached(self.place)?;
-        let window_bytes = whole_blocks(&self.memory, plan.size_bytes, blocks.block_bytes())?;
+        let window_bytes = whole_blocks(&self.memory, plan.size_bytes, blocks.block_bytes());
         let memory = &mut self.memory[..window_bytes];
         let read = measure(
             || Ok(()),
@@ -152,15 +155,11 @@ impl<'a> Runs<'a> {
 }
 
 /// As much of the memory as an object of this size can be read into by blocks.
-fn whole_blocks(memory: &[u8], size_bytes: u64, block_bytes: u64) -> Result<usize, Failure> {
-    let length = memory.len() as u64;
-    match size_bytes <= length {
-        true => Ok(usize::try_from(size_bytes).unwrap_or(usize::MAX)),
-        false if block_bytes <= length => {
-            Ok(usize::try_from(length / block_bytes * block_bytes).unwrap_or(usize::MAX))
-        }
-        false => Err(Failure::Usage("bench --sweep: choose a smaller --size".to_owned())),
-    }
+fn whole_blocks(memory: &[u8], size_bytes: u64, block_bytes: u64) -> usize {
+    // Below RUN_BYTES_MAX a block fits: an object has 512 of them, or they are parts.
+    let blocks_bytes = memory.len() as u64 / block_bytes * block_bytes;
+    let bytes = if size_bytes <= memory.len() as u64 { size_bytes } else { blocks_bytes };
+    usize::try_from(bytes).unwrap_or(memory.len())
 }
 
 /// Every index once. Rounds come in twos, the second backwards, so that a medium that becomes slower all
