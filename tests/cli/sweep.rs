@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,7 +14,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde_json::Value;
 
-use crate::run::{Place, until};
+use crate::run::{Place, Running, until};
 use crate::test_servers::{az_base, s3_base};
 
 /// Settings that are measured in a moment: 64 KiB is the smallest part.
@@ -298,4 +303,67 @@ fn a_server_is_left_as_it_was_when_stopped(place: &Place, base: &str) {
         assert_eq!(done.status, Some(130), "{}", done.err);
         assert_only_mine(place, base);
     }
+}
+
+/// A way to a server that can be cut.
+struct Way {
+    origin: String,
+    open: Arc<Mutex<Option<Vec<TcpStream>>>>,
+}
+
+impl Way {
+    fn to(server: &str) -> Way {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let server = server.strip_prefix("http://").unwrap().to_owned();
+        let open = Arc::new(Mutex::new(Some(Vec::new())));
+        let ends = Arc::clone(&open);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let mut ends = ends.lock().unwrap();
+                let Some(ends) = ends.as_mut() else { return };
+                let server = TcpStream::connect(&server).unwrap();
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                ends.extend([client, server]);
+            }
+        });
+        Way { origin, open }
+    }
+
+    fn cut(&self) {
+        for end in self.open.lock().unwrap().take().into_iter().flatten() {
+            // The other side may have closed it.
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_removed_is_named_with_the_way_to_remove_it() {
+    let (place, base) = (Place::new(), s3_base());
+    let way = Way::to(&std::env::var("SYNCLINE_TEST_S3_ENDPOINT").unwrap());
+    let args = ["bench", &base, "--sweep", "--size", "8MiB", "--rounds", "1000", "--timeout", "5"];
+    let mut command = place.command(&args);
+    command.env("AWS_ENDPOINT_URL", &way.origin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Running(Some(command.spawn().unwrap()));
+    until("the first object", || {
+        child.get().try_wait().unwrap().is_none()
+            && !place.json(&["ls", "-r", &base]).as_array().unwrap().is_empty()
+    });
+    way.cut();
+    let done = child.finish();
+    assert_eq!(done.status, Some(3), "{}", done.err);
+    let advice = done.err.split('`').find(|word| word.starts_with("syncline rm -r ")).unwrap();
+    let uri = advice.rsplit(' ').next().unwrap();
+    assert!(uri.starts_with(&format!("{base}/syncline-bench-")), "{uri}");
+    // It may have been between two objects.
+    let left = !place.json(&["ls", "-r", uri]).as_array().unwrap().is_empty();
+    assert_eq!(place.run(&["rm", "-r", uri]).status, Some(if left { 0 } else { 3 }));
+    place.ok(&["gc", &base, "--older-than", "0", "--delete"]);
 }

@@ -8,13 +8,16 @@ use super::runs::Measured;
 use super::{Advice, Purpose};
 use crate::bench::Bench;
 use crate::bench::machine::Facts;
-use crate::bench::measure::Figures;
+use crate::bench::measure::{Figures, median};
 use crate::failure::Failure;
 use crate::output::{Column, Table, human_bytes, printable};
 use crate::session::Session;
 
 /// Most lines of what is near the best; the best is among them.
 const NEAR_LINES_MAX: usize = 6;
+
+/// Noise from which on the choice is called uncertain: twice of what counts as near the best.
+const NOISE_MAX: f64 = 0.1;
 
 /// Everything that was measured, and what follows.
 pub struct Report<'a> {
@@ -45,6 +48,14 @@ impl Side {
 
     fn rates(self, measured: &[Measured]) -> Vec<f64> {
         measured.iter().map(|m| self.of(m).mib_per_s).collect()
+    }
+
+    /// How far the runs of one setting are apart, as a share of their median: the median over all settings.
+    fn noise(self, measured: &[Measured]) -> f64 {
+        let share = |figures: &Figures| {
+            share_of(figures.mib_per_s_max - figures.mib_per_s_min, figures.mib_per_s)
+        };
+        median(measured.iter().map(|m| share(self.of(m))).collect())
     }
 
     fn name(self) -> &'static str {
@@ -84,7 +95,7 @@ impl Report<'_> {
         let tables = sides
             .map(|(side, title)| format!("{}\n{}", self.table(side, title), self.near_best(side)));
         format!(
-            "{}\n{}, {}: {} a run, {} rounds, each in another order\n\n{}\n{}\n{}\n{}",
+            "{}\n{}, {}: {} a run, {} rounds, each in another order\n\n{}\n{}\n{}\n{}{}",
             self.facts.line(),
             printable(&self.args.uri),
             self.facts.mode,
@@ -94,6 +105,20 @@ impl Report<'_> {
             self.depth_table(),
             self.advice_text(),
             NOTES,
+            self.noise_text(),
+        )
+    }
+
+    /// Says where chance had a hand in the choice.
+    fn noise_text(&self) -> String {
+        let noise = [Side::Write, Side::Read].map(|side| side.noise(&self.measured));
+        if noise.iter().all(|share| *share <= NOISE_MAX) {
+            return String::new();
+        }
+        let [write, read] = noise.map(|share| 100.0 * share);
+        format!(
+            "Runs of one setting are typically {write:.0} % (write) and {read:.0} % (read) apart, so that chance \
+             had a hand in the\nchoice: more --rounds, a larger --size or a quieter machine settle it.\n"
         )
     }
 
@@ -221,6 +246,13 @@ impl Report<'_> {
             ("part_bytes", json!(self.grid.parts)),
             ("left_out", json!(left_out.collect::<Vec<_>>())),
             ("near_best", json!(NEAR_BEST)),
+            (
+                "noise",
+                json!({
+                    "write": Side::Write.noise(&self.measured),
+                    "read": Side::Read.noise(&self.measured),
+                }),
+            ),
             ("grid", json!(list(&self.measured))),
             ("queue_depths", json!(list(&self.depths))),
             ("settings", json!(settings.collect::<Vec<_>>())),
