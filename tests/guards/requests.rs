@@ -138,7 +138,7 @@ fn a_listing_is_a_request_for_each_page(medium: &str) {
     assert_eq!(rig.requests_of(put).len(), OBJECTS);
     let list = || {
         let names = rig.store.list(&rig.uri("many")).unwrap();
-        assert_eq!(names.map(|meta| meta.unwrap()).count(), OBJECTS);
+        assert_eq!(names.collect::<syncline::Result<Vec<_>>>().unwrap().len(), OBJECTS);
     };
     assert_eq!(rig.requests_of(list), ["GET list"; LISTING_REQUESTS]);
     let connections = rig.server().connections();
