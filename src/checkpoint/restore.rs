@@ -165,10 +165,10 @@ impl Reader {
     pub fn read_shard_by_rank(&self, manifest: &Manifest, rank: u32) -> Result<Bytes> {
         let shard = manifest.shard(rank)?;
         // The object bounds the allocation, not the manifest's word.
-        self.check_object(shard)?;
+        let content = self.check_object(shard)?;
         let bytes = usize::try_from(shard.raw_bytes()).unwrap_or(usize::MAX);
         let mut buffer = AlignedVec::zeroed(bytes)?;
-        self.read_range(shard, 0, &mut buffer)?;
+        self.read_checked(shard, &content, 0, &mut buffer)?;
         Ok(buffer.into())
     }
 
@@ -196,10 +196,23 @@ impl Reader {
     }
 
     fn read_range(&self, shard: &ShardMeta, offset: u64, buffer: &mut [u8]) -> Result<ReadReport> {
-        let outcome = self.check_object(shard).and_then(|content| {
+        let content = self.check_object(shard);
+        let content = content.map_err(|error| error.with_uri(self.base.uri(&shard.key)))?;
+        self.read_checked(shard, &content, offset, buffer)
+    }
+
+    /// Reads a range of a shard whose object has been checked.
+    fn read_checked(
+        &self,
+        shard: &ShardMeta,
+        content: &Content<'_>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<ReadReport> {
+        let mut read = || {
             let proof = if self.verify { Proof::of(shard)? } else { Proof::Absent };
             match proof {
-                Proof::Blocks(blocks) => read_blocks(&content, &blocks, offset, buffer),
+                Proof::Blocks(blocks) => read_blocks(content, &blocks, offset, buffer),
                 Proof::Whole(whole) if buffer.len() as u64 == shard.raw_bytes() => {
                     let report = content.read_into(offset, buffer)?;
                     whole.check_bytes(shard, buffer)?;
@@ -216,8 +229,8 @@ impl Reader {
                     content.read_into(offset, buffer)
                 }
             }
-        });
-        outcome.map_err(|error| error.with_uri(self.base.uri(&shard.key)))
+        };
+        read().map_err(|error| error.with_uri(self.base.uri(&shard.key)))
     }
 
     /// Whether the shard is there, of the stated size, and in a form that can be read.

@@ -241,11 +241,11 @@ fn checkpoint_costs(medium: &str) -> [Cost; 3] {
 const SAVE: [(&str, Cost); 2] =
     [("s3", Cost { each_rank: 4, fixed: 13 }), ("az", Cost { each_rank: 5, fixed: 12 })];
 
-/// Each rank: two looks at the shard's size, and the shard. Once: a listing of two requests, and the hint and
-/// the manifest, each looked at before it is read.
-const RESTORE: Cost = Cost { each_rank: 3, fixed: 6 };
+/// Each rank: a look at the shard's size, and the shard. Once: a listing of two requests, and the hint and the
+/// manifest, each looked at before it is read.
+const RESTORE: Cost = Cost { each_rank: 2, fixed: 6 };
 
-/// Each rank: a look at the shard's size, and the shard. Once: the manifest as above, and two listings.
+/// Each rank: the same. Once: the manifest as above, and two listings.
 const VERIFY: Cost = Cost { each_rank: 2, fixed: 6 };
 
 /// Fewer requests than these are better: then lower the numbers.
