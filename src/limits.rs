@@ -110,6 +110,9 @@ pub const ANSWER_BYTES_MAX: usize = 16 * MIB;
 /// Bytes of an error's answer that are kept: its code and message are at the start.
 pub const ERROR_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes that the head of an answer usually keeps below.
+pub const ANSWER_HEAD_BYTES_USUAL: usize = 4 * 1024;
+
 /// Largest head of an answer. Source: S3 and Azure bound metadata to 8 KiB; the rest is the server's.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 

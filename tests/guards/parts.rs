@@ -31,17 +31,17 @@ struct Bound {
 /// Measured: 2,652 for parts that are written, 2,480 for those that are read.
 const COPIED_BESIDE_BYTES_MAX: u64 = 3 * 1024;
 
-/// Measured: 27,700 for parts that are written, 27,480 for those that are read. Nearly all is ureq's: it keeps
-/// a request's headers several times.
-const COPIED_BESIDE_BYTES_MAX_HTTP: u64 = 30 * 1024;
+/// Measured: 28,070 for parts that are written; 33,880 for those that are read, of whose body up to 4 KiB come
+/// with the head. Nearly all is ureq's: it keeps a request's headers several times.
+const COPIED_BESIDE_BYTES_MAX_HTTP: u64 = 36 * 1024;
 
 /// Measured: 115.25 (S3) and 125.1 (Azure), of which ureq and the signature make nearly all.
 const UPLOAD_ALLOCATIONS_MAX_S3: f64 = 118.0;
 const UPLOAD_ALLOCATIONS_MAX_AZ: f64 = 128.0;
 
-/// Measured: 103 (S3) and 98 (Azure).
-const RANGE_ALLOCATIONS_MAX_S3: f64 = 105.0;
-const RANGE_ALLOCATIONS_MAX_AZ: f64 = 100.0;
+/// Measured: 108.75 (S3) and 103.75 (Azure).
+const RANGE_ALLOCATIONS_MAX_S3: f64 = 111.0;
+const RANGE_ALLOCATIONS_MAX_AZ: f64 = 106.0;
 
 /// Measured: one of the list of parts, and a node of a tree for each four.
 const MEMORY_ALLOCATIONS_MAX: f64 = 1.25;
@@ -68,8 +68,8 @@ fn bound(medium: &str, way: &str) -> Bound {
     let loans = if way == "write_borrowed" { LOAN_ALLOCATIONS } else { 0.0 };
     let slack = if http { SLACK_ALLOCATIONS_HTTP } else { 0.0 };
     let reported = u64::from(way == "write_chunk");
-    // Memory as a medium is written and read by copies. Bodies of answers come through ureq's buffer.
-    let by_medium = u64::from(medium == "mem" || (http && reads));
+    // Memory as a medium is written and read by copies.
+    let by_medium = u64::from(medium == "mem");
     Bound {
         allocations: allocations + loans + slack,
         copies: reported + by_medium,

@@ -269,6 +269,11 @@ impl Line {
         lock(&self.state).past = PastState::Wished;
     }
 
+    /// Whether that was said, and nothing has come since.
+    pub fn has_wish(&self) -> bool {
+        matches!(lock(&self.state).past, PastState::Wished)
+    }
+
     /// Looks at what comes first of an answer, `came`, and returns how much of it the agent is to see.
     pub fn shorten(&self, came: &mut [u8]) -> usize {
         let mut state = lock(&self.state);

@@ -11,7 +11,7 @@ use ureq::unversioned::transport::{
 use crate::backend::http::handover::Lines;
 use crate::backend::http::line::{Input, Limits, Line};
 use crate::backend::http::past::STAND_IN;
-use crate::limits::SEND_STEP_BYTES;
+use crate::limits::{ANSWER_HEAD_BYTES_USUAL, SEND_STEP_BYTES};
 use crate::sync::Arc;
 
 /// Opens plain connections, where the chain has none yet.
@@ -86,7 +86,13 @@ impl Wire for PlainWire {
         if self.line.has_stand_in() {
             return Ok(true);
         }
-        let came = self.line.receive(self.buffers.input_append_buf(), &limits)?;
+        let mut room = self.buffers.input_append_buf();
+        if self.line.has_wish() {
+            // The less of the body comes with the head, the less is copied.
+            let most = room.len().min(ANSWER_HEAD_BYTES_USUAL);
+            room = &mut room[..most];
+        }
+        let came = self.line.receive(room, &limits)?;
         self.buffers.input_appended(came);
         let shown = self.line.shorten(self.buffers.input.bytes_mut());
         self.buffers.input.keep(shown);
