@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::backend::{
-    Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Receipt, Source, Upload, UploadSpec,
-    Walk,
+    Alignment, Backend, IoMode, Names, ObjectMeta, Orphan, PartView, Published, Receipt, Source,
+    Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
@@ -167,6 +167,27 @@ impl Upload for FaultyUpload {
         self.inner.put_part(part, deadline)
     }
 
+    fn settle(&self, size_bytes: u64) -> Result<()> {
+        self.plan.step("sync")?;
+        self.inner.settle(size_bytes)
+    }
+
+    fn publish(
+        &self,
+        receipts: &[Receipt],
+        size: u64,
+        deadline: &Deadline,
+        alive: &dyn Fn(),
+    ) -> Result<Published> {
+        self.plan.step("publish")?;
+        let Published { meta, names } = self.inner.publish(receipts, size, deadline, alive)?;
+        let plan = &self.plan;
+        let faulty =
+            |inner| -> Arc<dyn Names> { Arc::new(FaultyNames { inner, plan: Arc::clone(plan) }) };
+        Ok(Published { meta, names: names.map(faulty) })
+    }
+
+    /// One operation, where nobody takes its steps one by one.
     fn commit(
         &self,
         receipts: &[Receipt],
@@ -181,6 +202,23 @@ impl Upload for FaultyUpload {
     /// Cleaning up is let through: what is tested is that it happens.
     fn abort(&self, deadline: &Deadline) -> Result<()> {
         self.inner.abort(deadline)
+    }
+}
+
+#[derive(Debug)]
+struct FaultyNames {
+    inner: Arc<dyn Names>,
+    plan: Arc<FaultPlan>,
+}
+
+impl Names for FaultyNames {
+    fn id(&self) -> (u64, u64) {
+        self.inner.id()
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.plan.step("sync directory")?;
+        self.inner.sync()
     }
 }
 

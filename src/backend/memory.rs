@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::backend::spare::Spare;
 use crate::backend::temporary::check_temporary;
 use crate::backend::{
-    Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Receipt, Source, Upload, UploadSpec,
-    Walk,
+    Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Published, Receipt, Source, Upload,
+    UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LIST_PAGE_OBJECTS;
@@ -131,13 +131,13 @@ impl Upload for MemoryUpload {
         Ok(part.receipt())
     }
 
-    fn commit(
+    fn publish(
         &self,
         _: &[Receipt],
         size_bytes: u64,
         _: &Deadline,
         _: &dyn Fn(),
-    ) -> Result<ObjectMeta> {
+    ) -> Result<Published> {
         let mut objects = lock(&self.objects);
         if self.create_only && objects.contains_key(&self.key) {
             return Err(exists());
@@ -146,7 +146,7 @@ impl Upload for MemoryUpload {
         let object = Arc::new(Object { parts, size_bytes, modified: SystemTime::now() });
         let meta = meta_of(self.uri.clone(), &object);
         objects.insert(self.key.clone(), object);
-        Ok(meta)
+        Ok(Published::durable(meta))
     }
 
     fn abort(&self, _: &Deadline) -> Result<()> {

@@ -10,6 +10,8 @@
 //! * Parts come in any order and concurrently. Nothing is visible before [`Upload::commit`].
 //! * `commit` is atomic and durable: the object is whole or absent, before and after a crash. After a
 //!   failed commit the state is unknown until [`Backend::head`].
+//! * `commit` is `settle`, `publish` and the sync of the [`Names`] that `publish` returns, in this order. Who
+//!   commits many objects takes each of these steps for all of them before the next.
 //! * [`Upload::abort`] is idempotent, and a commit that has not made its object visible when `abort`
 //!   is called never does.
 //! * A [`Source`] shows one version of its object, whatever happens to the name after `open`.
@@ -36,6 +38,7 @@ pub(crate) mod fuzzing;
 mod http;
 mod memory;
 mod posix;
+mod published;
 mod s3;
 mod spare;
 mod temporary;
@@ -44,6 +47,7 @@ pub(crate) use azure::open_azure;
 pub(crate) use direct::open_direct;
 pub(crate) use file::open_file;
 pub(crate) use memory::MemoryBackend;
+pub(crate) use published::{Names, Published};
 pub(crate) use s3::open_s3;
 pub(crate) use temporary::is_temporary_name;
 
@@ -332,15 +336,35 @@ pub(crate) trait Upload: Send + Sync + fmt::Debug {
     /// Takes a part. Idempotent.
     fn put_part(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<Receipt>;
 
-    /// Makes the object of these parts, `size_bytes` in all, visible and durable. Calls `alive`
-    /// whenever there is progress: the caller's patience is renewed.
+    /// Makes the bytes of all parts durable, `size_bytes` of them, under no name yet. Nothing where
+    /// [`publish`](Upload::publish) does all.
+    fn settle(&self, size_bytes: u64) -> Result<()> {
+        let _ = size_bytes;
+        Ok(())
+    }
+
+    /// Makes the object of these parts visible, once they are settled. Its name is durable when what is
+    /// returned says so, or is made so. Calls `alive` whenever there is progress: the caller's patience is
+    /// renewed.
+    fn publish(
+        &self,
+        receipts: &[Receipt],
+        size_bytes: u64,
+        deadline: &Deadline,
+        alive: &dyn Fn(),
+    ) -> Result<Published>;
+
+    /// Makes the object of these parts, `size_bytes` in all, visible and durable.
     fn commit(
         &self,
         receipts: &[Receipt],
         size_bytes: u64,
         deadline: &Deadline,
         alive: &dyn Fn(),
-    ) -> Result<ObjectMeta>;
+    ) -> Result<ObjectMeta> {
+        self.settle(size_bytes)?;
+        self.publish(receipts, size_bytes, deadline, alive)?.durably()
+    }
 
     /// Makes an object of this one part visible and durable, in one step: instead of `put_part` and
     /// `commit`, where [`PartLimits::whole`] says so.

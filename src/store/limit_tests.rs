@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::open::Store;
 use super::{ObjectStore, WriteOptions};
 use crate::backend::{
-    Alignment, Backend, IoMode, MemoryBackend, ObjectMeta, Orphan, PartLimits, PartView, Receipt,
-    Source, Upload, UploadSpec, Walk,
+    Alignment, Backend, IoMode, MemoryBackend, ObjectMeta, Orphan, PartLimits, PartView, Published,
+    Receipt, Source, Upload, UploadSpec, Walk,
 };
 use crate::config::Config;
 use crate::error::{ErrorKind, Result};
@@ -121,15 +121,15 @@ impl Upload for LimitedUpload {
         Ok(part.receipt())
     }
 
-    fn commit(
+    fn publish(
         &self,
         _: &[Receipt],
         size_bytes: u64,
         _: &Deadline,
         alive: &dyn Fn(),
-    ) -> Result<ObjectMeta> {
+    ) -> Result<Published> {
         alive();
-        Ok(meta(size_bytes))
+        Ok(Published::durable(meta(size_bytes)))
     }
 
     fn put_whole(&self, part: &PartView<'_>, _: &Deadline) -> Result<ObjectMeta> {

@@ -11,8 +11,8 @@ use crate::backend::azure::refusal::Refusal;
 use crate::backend::azure::{CHECKSUM, Found, NONCE, Shared, xml};
 use crate::backend::http::{Answer, Body, Flights, ended, insert};
 use crate::backend::{
-    Alignment, IoMode, ObjectMeta, PartLimits, PartView, Proof, Receipt, ServerReport, Upload,
-    UploadSpec,
+    Alignment, IoMode, ObjectMeta, PartLimits, PartView, Proof, Published, Receipt, ServerReport,
+    Upload, UploadSpec,
 };
 use crate::encode::{Algorithm, Checksum};
 use crate::error::{Error, ErrorKind, Result};
@@ -248,7 +248,46 @@ impl Upload for AzureUpload {
         }
     }
 
-    fn commit(
+    fn publish(
+        &self,
+        receipts: &[Receipt],
+        size_bytes: u64,
+        deadline: &Deadline,
+        alive: &dyn Fn(),
+    ) -> Result<Published> {
+        self.assemble(receipts, size_bytes, deadline, alive).map(Published::durable)
+    }
+
+    fn put_whole(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<ObjectMeta> {
+        let _flight = self.flights.begin()?;
+        let mut call = self.call("commit");
+        call.body = Body { first: part.bytes, more: part.more };
+        insert(&mut call.headers, BLOB_TYPE, "BlockBlob")?;
+        self.describe(&mut call, part.checksum)?;
+        match self.send(&call, part, false, deadline) {
+            Ok(Sent::Taken(answer)) => Ok(self.meta(part.total_bytes(), &answer)),
+            Ok(Sent::Refused(refusal)) => self.refused(refusal, deadline),
+            Err(error) => {
+                if error.kind() == ErrorKind::ChecksumMismatch
+                    && let Ok(Some(meta)) = self.find_ours(deadline)
+                {
+                    self.discard(meta.etag.as_deref(), deadline);
+                }
+                self.perhaps_ours(error)
+            }
+        }
+    }
+
+    /// Blocks that were put stay and expire by themselves (see the module).
+    fn abort(&self, deadline: &Deadline) -> Result<()> {
+        self.flights.end(deadline);
+        Ok(())
+    }
+}
+
+impl AzureUpload {
+    /// Makes a blob of the blocks that were sent.
+    fn assemble(
         &self,
         receipts: &[Receipt],
         size_bytes: u64,
@@ -280,32 +319,6 @@ impl Upload for AzureUpload {
         let meta = self.meta(size_bytes, &answer);
         self.prove_size(&meta, &deadline)?;
         Ok(meta)
-    }
-
-    fn put_whole(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<ObjectMeta> {
-        let _flight = self.flights.begin()?;
-        let mut call = self.call("commit");
-        call.body = Body { first: part.bytes, more: part.more };
-        insert(&mut call.headers, BLOB_TYPE, "BlockBlob")?;
-        self.describe(&mut call, part.checksum)?;
-        match self.send(&call, part, false, deadline) {
-            Ok(Sent::Taken(answer)) => Ok(self.meta(part.total_bytes(), &answer)),
-            Ok(Sent::Refused(refusal)) => self.refused(refusal, deadline),
-            Err(error) => {
-                if error.kind() == ErrorKind::ChecksumMismatch
-                    && let Ok(Some(meta)) = self.find_ours(deadline)
-                {
-                    self.discard(meta.etag.as_deref(), deadline);
-                }
-                self.perhaps_ours(error)
-            }
-        }
-    }
-
-    /// Blocks that were put stay and expire by themselves (see the module).
-    fn abort(&self, deadline: &Deadline) -> Result<()> {
-        self.flights.end(deadline);
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `file://` and `direct://` share: paths, durable directories, reading, removing.
 
+mod directory;
 mod extent;
 mod links;
 mod upload;
@@ -14,18 +15,18 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC};
-use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::CWD;
 
 use crate::backend::{
     Alignment, Backend, IoMode, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::DURABLE_DIRECTORIES_MAX;
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::time::Deadline;
 
 use crate::backend::temporary::check_temporary;
+use directory::{Directory, Identity};
 use links::link_leaving;
 use upload::PosixUpload;
 use walk::{DirectoryWalk, Select};
@@ -44,11 +45,13 @@ pub(super) struct PosixBackend<A> {
     /// Directories whose entry in their parent is known to be durable, and which directory that was:
     /// another process may have put a new one in its place.
     durable: Mutex<HashMap<PathBuf, Identity>>,
+    /// Directories that uploads have open at present.
+    open: Mutex<HashMap<PathBuf, Weak<Directory>>>,
 }
 
 impl<A: Access> PosixBackend<A> {
     pub fn new(scheme: &'static str, access: A) -> PosixBackend<A> {
-        PosixBackend { scheme, access, durable: Mutex::default() }
+        PosixBackend { scheme, access, durable: Mutex::default(), open: Mutex::default() }
     }
 
     /// Makes `directory` and all above it, and makes each entry durable in its parent: those made here,
@@ -92,19 +95,27 @@ impl<A: Access> PosixBackend<A> {
         identity.is_some() && lock(&self.durable).get(directory).copied() == identity
     }
 
-    /// Opens the directory of a new object, making it where needed.
-    fn open_parent(&self, parent: &Path) -> Result<File> {
-        let open = || {
-            let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
-            fs::OpenOptions::new().read(true).custom_flags(flags).open(parent)
-        };
-        if let Ok(directory) = open()
-            && self.is_durable(parent, Identity::of(&directory, Path::new("")))
+    /// Opens the directory of a new object, making it where needed. Uploads that are under way at a time
+    /// share it.
+    fn open_parent(&self, parent: &Path) -> Result<Arc<Directory>> {
+        let shared = lock(&self.open).get(parent).and_then(Weak::upgrade);
+        if let Some(directory) = shared
+            && directory.identity().is_some_and(|known| Identity::of(CWD, parent) == Some(known))
+            && self.is_durable(parent, directory.identity())
         {
             return Ok(directory);
         }
-        self.make_durable(parent)?;
-        open().map_err(|e| at(parent, "open directory", e))
+        let directory = match Directory::open(parent) {
+            Ok(directory) if self.is_durable(parent, directory.identity()) => directory,
+            _ => {
+                self.make_durable(parent)?;
+                Directory::open(parent).map_err(|e| at(parent, "open directory", e))?
+            }
+        };
+        let mut open = lock(&self.open);
+        open.retain(|_, directory| directory.strong_count() > 0);
+        open.insert(parent.to_path_buf(), Arc::downgrade(&directory));
+        Ok(directory)
     }
 
     fn walk(&self, prefix: &str, select: Select) -> DirectoryWalk {
@@ -302,28 +313,6 @@ fn object_meta(uri: String, meta: &Metadata) -> ObjectMeta {
         etag: None,
         checksum: None,
         write: None,
-    }
-}
-
-/// Which directory this is. Inode numbers are used again, births are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: (u32, u32),
-    inode: u64,
-    born: Option<(i64, u32)>,
-}
-
-impl Identity {
-    /// Of `path` below `directory`, or of `directory` itself for an empty path.
-    fn of(directory: impl AsFd, path: &Path) -> Option<Identity> {
-        let wanted = StatxFlags::INO | StatxFlags::BTIME;
-        let stat = statx(directory, path, AtFlags::EMPTY_PATH, wanted).ok()?;
-        let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-        Some(Identity {
-            device: (stat.stx_dev_major, stat.stx_dev_minor),
-            inode: stat.stx_ino,
-            born: has_birth.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
-        })
     }
 }
 

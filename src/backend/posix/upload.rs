@@ -14,14 +14,15 @@ use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
+use super::directory::Directory;
 use super::extent::Extent;
 use super::writeback::start_writeback;
 use super::{Access, object_meta};
 use crate::backend::temporary::temporary_name;
-use crate::backend::{Alignment, IoMode, ObjectMeta, PartView, Receipt, Upload, UploadSpec};
+use crate::backend::{Alignment, IoMode, Names, PartView, Published, Receipt, Upload, UploadSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::WRITEBACK_BYTES_MIN;
-use crate::sync::{Mutex, lock, process_id};
+use crate::sync::{Arc, Mutex, lock, process_id};
 use crate::time::Deadline;
 
 /// How often a new temporary name is tried: a clash needs two equal 64-bit random numbers.
@@ -47,7 +48,7 @@ pub(super) struct PosixUpload {
 impl PosixUpload {
     pub fn create(
         uri: String,
-        directory: File,
+        directory: Arc<Directory>,
         name: &str,
         spec: UploadSpec,
         access: &impl Access,
@@ -89,26 +90,19 @@ impl Upload for PosixUpload {
         Ok(part.receipt())
     }
 
-    fn commit(
-        &self,
-        _: &[Receipt],
-        size_bytes: u64,
-        _: &Deadline,
-        _: &dyn Fn(),
-    ) -> Result<ObjectMeta> {
+    fn settle(&self, size_bytes: u64) -> Result<()> {
         let failed = |e| Error::from_io("commit", e);
         if self.file.metadata().map_err(failed)?.len() != size_bytes {
             self.file.set_len(size_bytes).map_err(failed)?;
         }
-        self.file.sync_data().map_err(|e| Error::from_io("sync", e))?;
+        self.file.sync_data().map_err(|e| Error::from_io("sync", e))
+    }
+
+    fn publish(&self, _: &[Receipt], _: u64, _: &Deadline, _: &dyn Fn()) -> Result<Published> {
         self.temporary.publish(&self.name, self.create_only)?;
-        let meta = self.file.metadata().map_err(failed)?;
-        self.temporary.directory.sync_all().map_err(|e| {
-            Error::from_io("sync directory", e).with_remedy(
-                "the object is visible, but may not survive a power cut: write it again",
-            )
-        })?;
-        Ok(object_meta(self.uri.clone(), &meta))
+        let meta = self.file.metadata().map_err(|e| Error::from_io("commit", e))?;
+        let names: Arc<dyn Names> = Arc::clone(&self.temporary.directory) as _;
+        Ok(Published { meta: object_meta(self.uri.clone(), &meta), names: Some(names) })
     }
 
     fn abort(&self, _: &Deadline) -> Result<()> {
@@ -119,7 +113,7 @@ impl Upload for PosixUpload {
 /// The temporary name of an upload; removed when dropped, unless it was published.
 #[derive(Debug)]
 struct Temporary {
-    directory: File,
+    directory: Arc<Directory>,
     name: String,
     process_id: u32,
     /// Held across the rename, so that a commit and an abort exclude each other.
@@ -134,13 +128,13 @@ enum Fate {
 }
 
 impl Temporary {
-    fn create(directory: File, target: &str) -> Result<(Temporary, File)> {
+    fn create(directory: Arc<Directory>, target: &str) -> Result<(Temporary, File)> {
         let failed = |e: Errno| Error::from_io("create temporary file", e.into());
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mut attempt = 1;
         let (name, fd): (String, OwnedFd) = loop {
             let name = temporary_name(target)?;
-            match openat(&directory, name.as_str(), flags, Mode::from_bits_truncate(0o666)) {
+            match openat(&directory.file, name.as_str(), flags, Mode::from_bits_truncate(0o666)) {
                 Ok(fd) => break (name, fd),
                 Err(Errno::EEXIST) if attempt < NAME_ATTEMPTS => attempt += 1,
                 Err(e) => return Err(failed(e)),
@@ -156,7 +150,7 @@ impl Temporary {
         if *fate != Fate::Open {
             return Err(Error::new(ErrorKind::Cancelled, "commit", "the upload was aborted"));
         }
-        let directory = &self.directory;
+        let directory = &self.directory.file;
         let renamed = if create_only {
             let flags = RenameFlags::RENAME_NOREPLACE;
             match renameat2(directory, self.name.as_str(), directory, target, flags) {
@@ -182,7 +176,7 @@ impl Temporary {
 
     /// Create-only without `renameat2`: a link fails if the name exists.
     fn link_to(&self, target: &str) -> nix::Result<()> {
-        let (directory, name) = (&self.directory, self.name.as_str());
+        let (directory, name) = (&self.directory.file, self.name.as_str());
         match linkat(directory, name, directory, target, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -208,7 +202,7 @@ impl Temporary {
         if *fate != Fate::Open {
             return Ok(());
         }
-        match unlinkat(&self.directory, self.name.as_str(), UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(&self.directory.file, self.name.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {
                 *fate = Fate::Discarded;
                 Ok(())
@@ -235,7 +229,8 @@ mod tests {
     use super::*;
 
     fn temporary_in(directory: &std::path::Path, bytes: &[u8]) -> Temporary {
-        let (temporary, file) = Temporary::create(File::open(directory).unwrap(), "t").unwrap();
+        let (temporary, file) =
+            Temporary::create(Directory::open(directory).unwrap(), "t").unwrap();
         file.write_all_at(bytes, 0).unwrap();
         temporary
     }

@@ -16,8 +16,8 @@ use crate::backend::s3::sign::{Payload, sha256_hex};
 use crate::backend::s3::xml::{self, CompletedPart};
 use crate::backend::s3::{NONCE, Shared};
 use crate::backend::{
-    Alignment, IoMode, ObjectMeta, PartLimits, PartView, Proof, Receipt, ServerReport, Upload,
-    UploadSpec,
+    Alignment, IoMode, ObjectMeta, PartLimits, PartView, Proof, Published, Receipt, ServerReport,
+    Upload, UploadSpec,
 };
 use crate::encode::Checksum;
 use crate::error::{Error, ErrorKind, Result};
@@ -328,38 +328,14 @@ impl Upload for S3Upload {
         Ok(part.receipt())
     }
 
-    fn commit(
+    fn publish(
         &self,
         receipts: &[Receipt],
         size_bytes: u64,
         deadline: &Deadline,
         alive: &dyn Fn(),
-    ) -> Result<ObjectMeta> {
-        let id = lock(&self.id).clone().ok_or_else(ended)?;
-        let whole = Whole::of(receipts, size_bytes);
-        let (reply, expected) = match self.complete(&id, receipts, size_bytes, deadline, alive) {
-            Ok(replied) => replied,
-            Err(error) => return self.after_silence(error, &whole, ABORT_TIMEOUT),
-        };
-        // The server may have taken its time; what follows has its own.
-        let deadline = &deadline.renewed();
-        let answer = match reply {
-            Reply::Answer(answer) => answer,
-            Reply::Refused(refusal) => return self.refused(refusal, &whole, deadline),
-        };
-        let completed = match xml::parse_completed(&answer.body) {
-            Ok(Ok(completed)) => completed,
-            Ok(Err(refused)) => {
-                let what = format!("the server answers {}: {}", refused.code, refused.message);
-                return Err(Error::new(ErrorKind::Unavailable, "commit", what));
-            }
-            Err(error) => {
-                let found = self.find_ours(&whole, deadline)?;
-                return found.ok_or_else(|| unreadable("commit", error));
-            }
-        };
-        self.prove_object(&completed, size_bytes, expected, deadline)?;
-        Ok(self.meta(size_bytes, completed.etag))
+    ) -> Result<Published> {
+        self.assemble(receipts, size_bytes, deadline, alive).map(Published::durable)
     }
 
     fn put_whole(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<ObjectMeta> {
@@ -408,6 +384,43 @@ impl Upload for S3Upload {
         self.flights.end(deadline);
         let id = lock(&self.id).clone();
         id.map_or(Ok(()), |id| self.abort_upload(&id, deadline))
+    }
+}
+
+impl S3Upload {
+    /// Makes an object of the parts that were sent.
+    fn assemble(
+        &self,
+        receipts: &[Receipt],
+        size_bytes: u64,
+        deadline: &Deadline,
+        alive: &dyn Fn(),
+    ) -> Result<ObjectMeta> {
+        let id = lock(&self.id).clone().ok_or_else(ended)?;
+        let whole = Whole::of(receipts, size_bytes);
+        let (reply, expected) = match self.complete(&id, receipts, size_bytes, deadline, alive) {
+            Ok(replied) => replied,
+            Err(error) => return self.after_silence(error, &whole, ABORT_TIMEOUT),
+        };
+        // The server may have taken its time; what follows has its own.
+        let deadline = &deadline.renewed();
+        let answer = match reply {
+            Reply::Answer(answer) => answer,
+            Reply::Refused(refusal) => return self.refused(refusal, &whole, deadline),
+        };
+        let completed = match xml::parse_completed(&answer.body) {
+            Ok(Ok(completed)) => completed,
+            Ok(Err(refused)) => {
+                let what = format!("the server answers {}: {}", refused.code, refused.message);
+                return Err(Error::new(ErrorKind::Unavailable, "commit", what));
+            }
+            Err(error) => {
+                let found = self.find_ours(&whole, deadline)?;
+                return found.ok_or_else(|| unreadable("commit", error));
+            }
+        };
+        self.prove_object(&completed, size_bytes, expected, deadline)?;
+        Ok(self.meta(size_bytes, completed.etag))
     }
 }
 

@@ -1,0 +1,73 @@
+//! A directory that objects are written to: one descriptor for all uploads that are under way in it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
+use crate::backend::Names;
+use crate::error::{Error, Result};
+use crate::sync::Arc;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub file: File,
+    identity: Option<Identity>,
+}
+
+impl Directory {
+    pub fn open(path: &Path) -> io::Result<Arc<Directory>> {
+        let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let identity = Identity::of(&file, Path::new(""));
+        Ok(Arc::new(Directory { file, identity }))
+    }
+
+    /// Which directory it is; `None` where the filesystem does not tell.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+}
+
+impl Names for Directory {
+    fn id(&self) -> (u64, u64) {
+        match self.identity {
+            Some(Identity { device: (major, minor), inode, .. }) => {
+                (u64::from(major) << 32 | u64::from(minor), inode)
+            }
+            // Told by itself alone: no two descriptors are taken for one directory.
+            None => (u64::MAX, std::ptr::from_ref(self).addr() as u64),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|e| Error::from_io("sync directory", e))
+    }
+}
+
+/// Which directory this is. Inode numbers are used again, births are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: (u32, u32),
+    inode: u64,
+    born: Option<(i64, u32)>,
+}
+
+impl Identity {
+    /// Of `path` below `directory`, or of `directory` itself for an empty path.
+    pub fn of(directory: impl AsFd, path: &Path) -> Option<Identity> {
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let stat = statx(directory, path, AtFlags::EMPTY_PATH, wanted).ok()?;
+        let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Some(Identity {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            born: has_birth.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec)),
+        })
+    }
+}
