@@ -206,6 +206,16 @@ pub const CHECKPOINT_THREADS_MIN: usize = 16;
 /// Longest pause, in milliseconds, between two looks for missing receipts.
 pub const RECEIPT_POLL_MS_MAX: u64 = 500;
 
+/// Most small objects of one window of a batch: enough that a journal's commits and a directory's syncs are
+/// shared by many, and few beside the descriptors of a process.
+pub const BATCH_OBJECTS_MAX: usize = 512;
+
+/// Most bytes of one window of a batch: what is not yet on the disk when the window's syncs begin.
+pub const BATCH_BYTES_MAX: usize = 128 * MIB;
+
+/// Descriptors that a process may have, where the kernel does not say. Source: the default soft limit.
+pub const DESCRIPTORS_ASSUMED: u64 = 1024;
+
 /// Directories a backend remembers as durable before it forgets them all and asks the disk again.
 pub const DURABLE_DIRECTORIES_MAX: usize = 65_536;
 

@@ -111,6 +111,10 @@ impl Backend for FaultyBackend {
         Ok(Arc::new(FaultyUpload { inner, plan: Arc::clone(&self.plan) }))
     }
 
+    fn uploads_max(&self) -> usize {
+        self.inner.uploads_max()
+    }
+
     fn open(&self, key: &str, deadline: &Deadline) -> Result<Arc<dyn Source>> {
         self.plan.step("open")?;
         let inner = self.inner.open(key, deadline)?;

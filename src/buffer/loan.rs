@@ -75,6 +75,14 @@ pub(crate) fn lend<R>(memory: &[u8], f: impl FnOnce(&Lender<'_>) -> R) -> R {
     f(&Lender { memory, terms: &terms })
 }
 
+/// Lends many memories, each for reading, while `f` runs.
+pub(crate) fn lend_many<R>(memories: &[&[u8]], f: impl FnOnce(Vec<Loan>) -> R) -> R {
+    let terms = Arc::new(Terms::default());
+    let _revoke = Revoke(&terms);
+    let loan = |memory: &&[u8]| Lender { memory, terms: &terms }.loan(0, memory.len());
+    f(memories.iter().map(loan).collect())
+}
+
 /// Hands out loans of its memory.
 pub(crate) struct Lender<'a> {
     memory: &'a [u8],

@@ -7,6 +7,6 @@ mod part;
 mod pool;
 
 pub use aligned::AlignedVec;
-pub(crate) use loan::{LenderMut, Loan, LoanMut, lend, lend_mut};
+pub(crate) use loan::{LenderMut, Loan, LoanMut, lend, lend_many, lend_mut};
 pub(crate) use part::{Part, Payload};
 pub(crate) use pool::{Pool, PoolBuffer};

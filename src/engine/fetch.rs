@@ -104,6 +104,16 @@ impl Engine {
     }
 }
 
+/// Fills `memory` with the whole of a small object, on the calling thread, which is an I/O thread.
+pub(crate) fn read_whole(
+    source: &dyn Source,
+    pool: &Arc<Pool>,
+    memory: &mut [u8],
+    deadline: &Deadline,
+) -> Result<()> {
+    PieceReader { source, pool, deadline }.read(0, memory).map(drop)
+}
+
 /// Reads from one source, through buffers of one pool where it must.
 struct PieceReader<'a> {
     source: &'a dyn Source,

@@ -9,6 +9,7 @@ mod compute;
 mod fetch;
 mod frame;
 mod queue;
+mod sweep;
 mod ticket;
 mod worker;
 
@@ -24,9 +25,9 @@ use crate::sync::{
 use crate::time::Deadline;
 
 pub(crate) use compute::{Compute, FrameAllowance};
-pub(crate) use fetch::{Fetch, Fetched, Target};
+pub(crate) use fetch::{Fetch, Fetched, Target, read_whole};
 pub(crate) use frame::{FrameFetch, FrameJob, FrameSums, Framed};
-pub(crate) use queue::{FetchJob, Job, PutJob, with_view, withdrawn};
+pub(crate) use queue::{FetchJob, Job, PutJob, caught, with_view, withdrawn};
 pub(crate) use ticket::{Batch, Pending};
 use worker::Slot;
 

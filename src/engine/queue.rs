@@ -179,12 +179,10 @@ pub(super) fn attempted<T, R>(
         }
         return None;
     }
-    let outcome = catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|panic| Err(panicked(operation, &*panic)))
-        .map_err(|error| match part {
-            Some(part) => error.with_part(part),
-            None => error,
-        });
+    let outcome = caught(operation, f).map_err(|error| match part {
+        Some(part) => error.with_part(part),
+        None => error,
+    });
     match outcome {
         Ok(outcome) => Some((pending, outcome)),
         Err(error) => {
@@ -192,6 +190,11 @@ pub(super) fn attempted<T, R>(
             None
         }
     }
+}
+
+/// Runs `f`, whose panic is its outcome.
+pub(crate) fn caught<R>(operation: &'static str, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(panicked(operation, &*panic)))
 }
 
 /// The outcome of a job whose borrowed memory was taken back.

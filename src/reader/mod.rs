@@ -1,7 +1,8 @@
 //! Reading: one object in pieces, in parallel, each hashed and compared as it arrives. `frames` does so for
-//! objects that are compressed.
+//! objects that are compressed, `many` reads small ones whole.
 
 mod frames;
+mod many;
 
 use crate::backend::Source;
 use crate::buffer::{LenderMut, lend_mut};
@@ -14,6 +15,7 @@ use crate::sync::Arc;
 use crate::time::Deadline;
 
 pub(crate) use frames::FrameReader;
+pub(crate) use many::{Wanted, get_each};
 
 /// One version of an object, and the engine that reads it.
 pub(crate) struct ObjectReader<'a> {

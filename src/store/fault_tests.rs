@@ -2,6 +2,7 @@
 //! never lets a thread touch memory that is the caller's again.
 
 mod compressed;
+mod many;
 
 use std::time::Duration;
 

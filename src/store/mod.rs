@@ -8,6 +8,7 @@ mod compressed_tests;
 mod fault_tests;
 #[cfg(test)]
 mod limit_tests;
+mod many;
 mod named;
 mod open;
 
@@ -89,6 +90,16 @@ pub enum ChecksumChoice {
     None,
 }
 
+impl ChecksumChoice {
+    fn algorithm(self, config: &Config) -> Option<Algorithm> {
+        match self {
+            ChecksumChoice::Store => config.checksum(),
+            ChecksumChoice::Use(algorithm) => Some(algorithm),
+            ChecksumChoice::None => None,
+        }
+    }
+}
+
 /// What one read did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,6 +151,53 @@ pub trait ObjectStore: Send + Sync {
         let mut writer = self.get_writer_with(uri, options.size_hint_bytes(hint))?;
         writer.write_borrowed(data)?;
         writer.finalize()
+    }
+
+    /// Writes many whole objects, each as [`put_with`](ObjectStore::put_with) would, and tells in their order what
+    /// became of each: one that fails takes no other with it. When the call returns, those that are told to be
+    /// there are durable. Objects of one name are written one after the other.
+    ///
+    /// Objects of at most [`Config::part_bytes`] that are not compressed are written in windows: the bytes of
+    /// all of a window are synced side by side, then all get their names, then each directory is synced once. On
+    /// a disk that is several times as fast as one after the other. On servers the requests go out side by side.
+    ///
+    /// ```
+    /// # fn main() -> syncline::Result<()> {
+    /// use syncline::{ObjectStore, WriteOptions};
+    ///
+    /// let store = syncline::store_for_uri("mem://batch")?;
+    /// let objects = [("mem://batch/a", b"1".as_slice()), ("mem://batch/b", b"2".as_slice())];
+    /// for written in store.put_many(&objects, WriteOptions::default()) {
+    ///     written?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// For each object as [`put_with`](ObjectStore::put_with).
+    fn put_many(
+        &self,
+        objects: &[(&str, &[u8])],
+        options: WriteOptions,
+    ) -> Vec<Result<ObjectMeta>> {
+        let put = |(uri, data): &(&str, &[u8])| self.put_with(uri, data, options.clone());
+        objects.iter().map(put).collect()
+    }
+
+    /// Many whole objects, each compared with its checksum (such as `"crc32c:e3069283"`) where one is given,
+    /// side by side. In their order; one that fails takes no other with it. All of them are in memory when the
+    /// call returns: of many, ask for some at a time.
+    ///
+    /// # Errors
+    /// For each object as [`get`](ObjectStore::get) and
+    /// [`get_with_validation`](ObjectStore::get_with_validation).
+    fn get_many(&self, objects: &[(&str, Option<&str>)]) -> Vec<Result<Bytes>> {
+        let get = |(uri, expected): &(&str, Option<&str>)| match expected {
+            Some(expected) => self.get_with_validation(uri, expected),
+            None => self.get(uri),
+        };
+        objects.iter().map(get).collect()
     }
 
     /// The whole object, in memory of its own. `read_into` avoids the cost of fresh memory. Where the

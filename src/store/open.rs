@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::{
-    ChecksumChoice, CompressedForm, FrameScan, ObjectList, ObjectStore, ObjectWriter, ReadReport,
-    ScanOptions, WriteOptions,
+    CompressedForm, FrameScan, ObjectList, ObjectStore, ObjectWriter, ReadReport, ScanOptions,
+    WriteOptions, many,
 };
 use crate::backend::{
     Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_azure, open_direct,
@@ -120,8 +120,16 @@ impl Store {
         &self.engine
     }
 
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     /// The key of an object of this store.
-    fn object(&self, uri: &str) -> Result<Named> {
+    pub(super) fn object(&self, uri: &str) -> Result<Named> {
         self.named(uri, Location::parse_object(uri)?)
     }
 
@@ -153,9 +161,9 @@ impl Store {
 }
 
 /// An object's name in both forms.
-struct Named {
-    uri: Arc<str>,
-    key: String,
+pub(super) struct Named {
+    pub uri: Arc<str>,
+    pub key: String,
 }
 
 impl ObjectStore for Store {
@@ -166,12 +174,8 @@ impl ObjectStore for Store {
         }
         let permit = self.engine.admit_writer().map_err(|e| e.with_uri(&*uri))?;
         let WriteOptions { size_hint_bytes, create_only, checksum, compression } = options;
-        let algorithm = match checksum {
-            ChecksumChoice::Store => self.engine.config().checksum(),
-            ChecksumChoice::Use(algorithm) => Some(algorithm),
-            ChecksumChoice::None => None,
-        };
-        let spec = UploadSpec { size_hint_bytes, create_only, algorithm };
+        let algorithm = checksum.algorithm(self.config());
+        let spec = UploadSpec { size_hint_bytes, create_only, algorithm, eager: false };
         // The medium sets no space aside for bytes that will not come; parts are planned for the worst.
         let size_stored_bytes = size_hint_bytes.filter(|_| compression == Compression::None);
         let medium_spec = UploadSpec { size_hint_bytes: size_stored_bytes, ..spec };
@@ -185,6 +189,18 @@ impl ObjectStore for Store {
                 Ok(Box::new(CompressingWriter::new(writer, zstd, algorithm)))
             }
         }
+    }
+
+    fn put_many(
+        &self,
+        objects: &[(&str, &[u8])],
+        options: WriteOptions,
+    ) -> Vec<Result<ObjectMeta>> {
+        many::put(self, objects, &options)
+    }
+
+    fn get_many(&self, objects: &[(&str, Option<&str>)]) -> Vec<Result<Bytes>> {
+        many::get(self, objects)
     }
 
     fn get(&self, uri: &str) -> Result<Bytes> {

@@ -2,6 +2,7 @@
 
 mod compressing;
 mod filling;
+mod many;
 mod plan;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::sync::Arc;
 use crate::time::Deadline;
 pub(crate) use compressing::CompressingWriter;
 use filling::Filling;
+pub(crate) use many::{SmallObject, put_window};
 use plan::PartPlan;
 
 /// Writes one object through one upload of any backend.

@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC};
 use rustix::fs::CWD;
 
@@ -21,7 +22,7 @@ use crate::backend::{
     Alignment, Backend, IoMode, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::DURABLE_DIRECTORIES_MAX;
+use crate::limits::{DESCRIPTORS_ASSUMED, DURABLE_DIRECTORIES_MAX};
 use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::time::Deadline;
 
@@ -135,6 +136,12 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
         let directory = self.open_parent(path.parent().unwrap_or(Path::new("/")))?;
         let upload = PosixUpload::create(self.uri(key), directory, name, spec, &self.access)?;
         Ok(Arc::new(upload))
+    }
+
+    /// A quarter of the descriptors that the process may have.
+    fn uploads_max(&self) -> usize {
+        let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(DESCRIPTORS_ASSUMED, |(soft, _)| soft);
+        usize::try_from(soft / 4).unwrap_or(usize::MAX).max(1)
     }
 
     fn open(&self, key: &str, _: &Deadline) -> Result<Arc<dyn Source>> {

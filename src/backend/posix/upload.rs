@@ -39,6 +39,8 @@ pub(super) struct PosixUpload {
     alignment: Alignment,
     mode: IoMode,
     create_only: bool,
+    /// Whether writeback begins however little is written.
+    eager: bool,
     extent: Extent,
     /// Held while a part is copied into the page cache. The kernel admits one such copy to a file at a
     /// time anyhow, and lets the others spin for their turn, which takes the processor from the producer.
@@ -59,9 +61,20 @@ impl PosixUpload {
         if let Some(bytes) = spec.size_hint_bytes {
             extent.expect(&file, bytes)?;
         }
-        let (name, create_only) = (name.to_owned(), spec.create_only);
-        let turn = Mutex::new(());
-        Ok(PosixUpload { uri, name, temporary, file, alignment, mode, create_only, extent, turn })
+        let UploadSpec { create_only, eager, .. } = spec;
+        let (name, turn) = (name.to_owned(), Mutex::new(()));
+        Ok(PosixUpload {
+            uri,
+            name,
+            temporary,
+            file,
+            alignment,
+            mode,
+            create_only,
+            eager,
+            extent,
+            turn,
+        })
     }
 }
 
@@ -84,7 +97,7 @@ impl Upload for PosixUpload {
         let turn = (self.mode == IoMode::Buffered).then(|| lock(&self.turn));
         self.file.write_all_at(bytes, part.offset).map_err(failed)?;
         drop(turn);
-        if self.mode == IoMode::Buffered && bytes.len() >= WRITEBACK_BYTES_MIN {
+        if self.mode == IoMode::Buffered && (self.eager || bytes.len() >= WRITEBACK_BYTES_MIN) {
             start_writeback(&self.file, part.offset, bytes.len() as u64).map_err(failed)?;
         }
         Ok(part.receipt())

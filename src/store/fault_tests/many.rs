@@ -1,0 +1,147 @@
+//! Faults below a batch: each object's outcome is its own and true, and nothing else is left behind.
+
+use super::*;
+use crate::backend::ObjectMeta;
+use crate::store::WriteOptions;
+
+const OBJECTS: usize = 4;
+
+/// Four objects in two folders.
+fn put_many(store: &Store, base: &str, data: &[u8]) -> Vec<Result<ObjectMeta>> {
+    let uris: Vec<String> = (0..OBJECTS).map(|n| format!("{base}/{}/object-{n}", n % 2)).collect();
+    let objects: Vec<(&str, &[u8])> = uris.iter().map(|uri| (uri.as_str(), data)).collect();
+    store.put_many(&objects, WriteOptions::default())
+}
+
+fn visible(store: &Store, base: &str) -> Vec<usize> {
+    let number = |uri: &str| uri.rsplit('-').next().unwrap().parse().unwrap();
+    let mut numbers: Vec<usize> =
+        store.list(base).unwrap().map(|meta| number(&meta.unwrap().uri)).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Whether the error says that the object is there.
+fn says_visible(error: &Error) -> bool {
+    error.remedy().is_some_and(|remedy| remedy.contains("is visible"))
+}
+
+#[test]
+fn every_operation_of_a_batch_may_fail_or_panic() {
+    over_media(|base, inner| {
+        let data = vec![7; 1000];
+        let counting = FaultPlan::new(Fault::Fail, u64::MAX);
+        let store = faulty(base, Arc::clone(&inner), small(), &counting);
+        put_many(&store, base, &data).into_iter().for_each(|put| drop(put.unwrap()));
+        let operations = counting.seen();
+        // Begin, part, sync and publish of each, and on files the sync of two folders.
+        let folders = if base.starts_with("file:") { 2 } else { 0 };
+        assert_eq!(operations, 4 * OBJECTS as u64 + folders);
+        store.delete_prefix(base).unwrap();
+        for fault in [Fault::Fail, Fault::Panic] {
+            for k in 0..operations {
+                let plan = FaultPlan::new(fault, k);
+                let store = faulty(base, Arc::clone(&inner), small(), &plan);
+                let outcomes = put_many(&store, base, &data);
+                let kind = if fault == Fault::Fail { ErrorKind::Io } else { ErrorKind::Panicked };
+                let mut expected = Vec::new();
+                for (n, outcome) in outcomes.iter().enumerate() {
+                    match outcome {
+                        Ok(meta) => assert_eq!(meta.size_bytes, 1000),
+                        Err(error) => {
+                            assert_eq!(error.kind(), kind, "{error}");
+                            assert!(error.uri().unwrap().ends_with(&format!("object-{n}")));
+                        }
+                    }
+                    if outcome.as_ref().map_or_else(says_visible, |_| true) {
+                        expected.push(n);
+                    }
+                }
+                let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+                let of_names = k >= 4 * OBJECTS as u64;
+                assert_eq!(failed, if of_names { 2 } else { 1 }, "operation {k}");
+                assert_eq!(expected.len(), OBJECTS - usize::from(!of_names));
+                assert_eq!(visible(&store, base), expected, "operation {k}");
+                store.delete_prefix(base).unwrap();
+                assert_clean(&store, base);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stalled_batch_returns_memory_only_when_nobody_looks_at_it() {
+    over_media(|base, inner| {
+        // In the parts; later steps look at no memory.
+        for at in [0, 3, 5] {
+            let plan = FaultPlan::new(Fault::Stall, at);
+            let store = faulty(base, Arc::clone(&inner), small().timeout(TIMEOUT), &plan);
+            let mut data = vec![1; PART];
+            let late = release_late(&plan);
+            let outcomes = put_many(&store, base, &data);
+            data.fill(POISON);
+            late.join().unwrap();
+            let stalled: Vec<_> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
+            assert_eq!(stalled.len(), OBJECTS, "nothing was published yet");
+            stalled.into_iter().for_each(assert_stalled);
+            assert_clean(&store, base);
+            drop(store);
+            assert!(!plan.saw_poison.load(Ordering::SeqCst), "a thread looked at returned memory");
+        }
+    });
+}
+
+/// The medium stands still in each later step: what is told is what is so, once it goes on.
+#[cfg(not(miri))]
+#[test]
+fn a_batch_that_stalls_tells_of_each_object_what_is_known() {
+    over_media(|base, inner| {
+        let first_sync = 2 * OBJECTS as u64;
+        for at in first_sync..5 * OBJECTS as u64 {
+            let plan = FaultPlan::new(Fault::Stall, at);
+            let store = faulty(base, Arc::clone(&inner), small().timeout(TIMEOUT), &plan);
+            let outcomes = put_many(&store, base, &[1; 100]);
+            plan.release();
+            // Joins the threads.
+            drop(store);
+            let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+            let store = faulty(base, Arc::clone(&inner), small(), &healthy);
+            let there = visible(&store, base);
+            for (n, outcome) in outcomes.iter().enumerate() {
+                let remedy = outcome.as_ref().err().and_then(Error::remedy).unwrap_or_default();
+                let unknown = remedy.contains("unknown");
+                let visible = outcome.as_ref().map_or_else(says_visible, |_| true);
+                assert!(unknown || there.contains(&n) == visible, "{at} {n} {outcome:?} {there:?}");
+            }
+            assert!(store.orphans(base, Duration::ZERO).unwrap().is_empty());
+            store.delete_prefix(base).unwrap();
+        }
+    });
+}
+
+#[test]
+fn every_operation_of_reading_many_may_fail_or_panic() {
+    over_media(|base, inner| {
+        let data = vec![7; 1000];
+        let counting = FaultPlan::new(Fault::Fail, u64::MAX);
+        let store = faulty(base, Arc::clone(&inner), small(), &counting);
+        put_many(&store, base, &data).into_iter().for_each(|put| drop(put.unwrap()));
+        let uris: Vec<String> =
+            (0..OBJECTS).map(|n| format!("{base}/{}/object-{n}", n % 2)).collect();
+        let sum = Algorithm::Crc32c.checksum(&data).to_string();
+        let wanted: Vec<(&str, Option<&str>)> =
+            uris.iter().map(|uri| (uri.as_str(), Some(sum.as_str()))).collect();
+        for fault in [Fault::Fail, Fault::Panic] {
+            for k in 0..2 * OBJECTS as u64 {
+                let store = faulty(base, Arc::clone(&inner), small(), &FaultPlan::new(fault, k));
+                let outcomes = store.get_many(&wanted);
+                let failed: Vec<_> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
+                assert_eq!(failed.len(), 1, "operation {k}");
+                assert!(failed[0].uri().is_some());
+                assert!(outcomes.iter().flatten().all(|bytes| *bytes == data));
+                assert_eq!(store.engine_for_test().pool().taken(), 0);
+            }
+        }
+        store.delete_prefix(base).unwrap();
+    });
+}
