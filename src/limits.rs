@@ -213,6 +213,10 @@ pub const BATCH_OBJECTS_MAX: usize = 512;
 /// Most bytes of one window of a batch: what is not yet on the disk when the window's syncs begin.
 pub const BATCH_BYTES_MAX: usize = 128 * MIB;
 
+/// Files that one thread removes before it syncs their directories: so few that the threads share the work of a
+/// listing's page. A removal waits for the journal and for discarded blocks, and many can wait together.
+pub const DELETES_AT_ONCE: usize = 64;
+
 /// Descriptors that a process may have, where the kernel does not say. Source: the default soft limit.
 pub const DESCRIPTORS_ASSUMED: u64 = 1024;
 

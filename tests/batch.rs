@@ -3,7 +3,7 @@
 mod support;
 
 use support::{PART, Place, noise, small};
-use syncline::{Algorithm, Bytes, Compression, ErrorKind, ObjectMeta, Result, WriteOptions, Zstd};
+use syncline::{Algorithm, Bytes, ErrorKind, ObjectMeta, Result, WriteOptions};
 
 over_every_backend! {
     many_objects_are_what_single_ones_are,
@@ -151,7 +151,7 @@ fn what_is_compressed_goes_one_by_one(scheme: &str) {
     let place = Place::new(scheme, small());
     let uris = [place.uri("a"), place.uri("b")];
     let data = [vec![7; 100], vec![8; 3 * PART]];
-    let options = WriteOptions::default().compression(Compression::Zstd(Zstd::default()));
+    let options = WriteOptions::default().compression("zstd".parse().unwrap());
     for written in place.store.put_many(&objects(&uris, &data), options) {
         assert!(written.unwrap().write.unwrap().frames > 0);
     }

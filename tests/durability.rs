@@ -149,3 +149,57 @@ fn check(calls: &[Call], base: &Path, shards: usize) {
         .count();
     assert_eq!(data_syncs, objects);
 }
+
+/// Small files in two groups, written by one thread: each step is taken for a whole group before the next.
+#[test]
+fn a_batch_of_small_files_is_synced_named_and_synced_once() {
+    const FILES: usize = 100;
+    let scratch = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let scratch = scratch.path().canonicalize().unwrap();
+    let files: Vec<String> = (0..FILES)
+        .map(|n| {
+            let path = scratch.join(format!("input-{n}"));
+            std::fs::write(&path, vec![n as u8; 100 + n]).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+        .collect();
+    for scheme in ["file", "direct"] {
+        let base = scratch.join(scheme).join("base");
+        let uri = format!("{scheme}://{}", base.display());
+        let mut arguments = vec!["save"];
+        arguments.extend(files.iter().map(String::as_str));
+        arguments.extend([uri.as_str(), "--step", "7", "--ts", "x", "--io-threads", "1"]);
+        let calls = trace(&arguments, &scratch);
+        let folder = base.join("shards/ckpt-7-x");
+        let of_folder: Vec<&Call> = calls
+            .iter()
+            .filter(|call| match call {
+                Call::Sync(path) => path.starts_with(&folder),
+                Call::Rename(to, _) => to.starts_with(&folder),
+                _ => false,
+            })
+            .collect();
+        let windows: Vec<&[&Call]> =
+            of_folder.split_inclusive(|call| **call == Call::Sync(folder.clone())).collect();
+        assert!((2..=4).contains(&windows.len()), "{} syncs of the folder", windows.len());
+        let mut renamed = 0;
+        for window in windows {
+            let (last, steps) = window.split_last().unwrap();
+            assert_eq!(**last, Call::Sync(folder.clone()), "names that are not durable");
+            let names = steps.len() / 2;
+            for (at, step) in steps.iter().enumerate() {
+                assert_eq!(matches!(step, Call::Sync(_)), at < names, "{at} of {steps:?}");
+                if let Call::Rename(_, from) = step {
+                    assert!(steps[..names].contains(&&Call::Sync(from.clone())), "{from:?}");
+                }
+            }
+            renamed += names;
+        }
+        assert_eq!(renamed, FILES);
+        let manifest = base.join("manifests/ckpt-7-x.json");
+        let committed =
+            position(&calls, |call| matches!(call, Call::Rename(to, _) if *to == manifest));
+        let durable = calls.iter().rposition(|call| *call == Call::Sync(folder.clone()));
+        assert!(durable < committed, "the manifest is visible before its shards are durable");
+    }
+}

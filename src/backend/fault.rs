@@ -135,6 +135,10 @@ impl Backend for FaultyBackend {
         self.inner.delete(keys, deadline)
     }
 
+    fn deletes_at_once(&self) -> usize {
+        self.inner.deletes_at_once()
+    }
+
     fn clear_prefix(&self, prefix: &str, deadline: &Deadline) -> Result<()> {
         self.plan.step("delete")?;
         self.inner.clear_prefix(prefix, deadline)

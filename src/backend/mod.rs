@@ -294,6 +294,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// Removes objects, durably, and tells how many there were. One that is not there is no error.
     fn delete(&self, keys: &[String], deadline: &Deadline) -> Result<u64>;
 
+    /// Objects that one `delete` removes at a time: more are removed sooner by several side by side.
+    fn deletes_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Removes what a prefix without objects leaves behind: empty directories. Nothing on object stores.
     fn clear_prefix(&self, prefix: &str, deadline: &Deadline) -> Result<()>;
 

@@ -56,6 +56,7 @@ mod good;
 mod latest;
 mod layout;
 mod manifest;
+mod many;
 mod proof;
 mod prune;
 mod quick;

@@ -26,9 +26,8 @@ fn remove_from(base: &Base, folder: &str, keys: &HashSet<&str>) -> Result<u64> {
     if is_save_folder(folder) && condemned().count() == listed.len() {
         base.store.delete_prefix(&base.uri(folder))?;
     } else {
-        for (key, _) in condemned() {
-            delete_if_there(base, key)?;
-        }
+        let uris: Vec<String> = condemned().map(|(key, _)| base.uri(key)).collect();
+        base.store.delete_many(&uris)?;
     }
     Ok(condemned().map(|(_, object)| object.size_bytes).sum())
 }

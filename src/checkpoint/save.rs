@@ -28,7 +28,8 @@ const SENT_ALREADY: &str = "a save is sent once: if this rank died and came back
 /// [`save_distributed_shard`](Writer::save_distributed_shard) and one of them
 /// [`finalize_distributed_checkpoint`](Writer::finalize_distributed_checkpoint). With one (MPI),
 /// every rank calls [`put_shard`](Writer::put_shard), the [`ShardMeta`]s travel by gather, and one
-/// rank calls [`finalize_checkpoint`](Writer::finalize_checkpoint).
+/// rank calls [`finalize_checkpoint`](Writer::finalize_checkpoint). A process that has the shards of many ranks
+/// writes them together by [`CheckpointStore::put_shards`](super::CheckpointStore::put_shards).
 ///
 /// ```
 /// use syncline::Timestamp;
@@ -163,7 +164,7 @@ impl Writer {
         Ok(self.shard_meta(layout, key, object, raw_bytes, sums))
     }
 
-    fn shard_meta(
+    pub(super) fn shard_meta(
         &self,
         layout: &KeyLayout,
         key: String,
@@ -286,7 +287,7 @@ impl Writer {
         Error::new(ErrorKind::AlreadyExists, operation, detail).with_remedy(SENT_ALREADY)
     }
 
-    fn explain(&self, error: Error) -> Error {
+    pub(super) fn explain(&self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::AlreadyExists => error.with_remedy(SENT_ALREADY),
             _ => error,
@@ -295,10 +296,10 @@ impl Writer {
 }
 
 /// The checksums of a shard that are known.
-struct Sums {
-    checksum: Option<String>,
-    stored_checksum: Option<String>,
-    blocks: Option<BlockChecksums>,
+pub(super) struct Sums {
+    pub checksum: Option<String>,
+    pub stored_checksum: Option<String>,
+    pub blocks: Option<BlockChecksums>,
 }
 
 /// What the key promises is what the writer does.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use syncline::checkpoint::{CheckpointStore, KeyLayout, ShardMeta};
-use syncline::{Compression, ErrorKind, Timestamp};
+use syncline::{Compression, Timestamp};
 
 use crate::args::Save;
 use crate::crew::in_parallel;
@@ -193,11 +194,24 @@ fn save_shards(
     // The store's own settings: parts of a server may leave room for fewer writers.
     let config = store.store().config();
     let threads = config.io_threads().min(config.open_writers_max());
-    let saved = in_parallel(files.len(), threads, &session.stop, |index, check| {
-        let rank = u32::try_from(index).unwrap_or(u32::MAX);
-        let shard = save_shard(store, layout, world_size, rank, &files[index], check, bar)?;
-        lock().push(shard);
-        Ok(())
+    let groups = groups(files, layout, config.part_bytes());
+    let saved = in_parallel(groups.len(), threads, &session.stop, |index, check| {
+        let group = groups[index].clone();
+        let rank = u32::try_from(group.start).unwrap_or(u32::MAX);
+        if group.len() == 1 {
+            let file = &files[group.start];
+            lock().push(save_shard(store, layout, world_size, rank, file, check, bar)?);
+            return Ok(());
+        }
+        let written = save_group(store, layout, world_size, rank, &files[group], check, bar)?;
+        let mut first = None;
+        for outcome in written {
+            match outcome {
+                Ok(shard) => lock().push(shard),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
+        }
+        first.map_or(Ok(()), |error| Err(error.into()))
     });
     let saved = saved.and_then(|()| session.stop.check());
     let mut shards = std::mem::take(&mut *lock());
@@ -207,16 +221,60 @@ fn save_shards(
     Err(failure)
 }
 
+/// Files that are saved together: small ones that follow each other, of at most a part's bytes in all; each
+/// other file is alone.
+fn groups(files: &[SourceFile<'_>], layout: &KeyLayout, part_bytes: usize) -> Vec<Range<usize>> {
+    let part_bytes = part_bytes as u64;
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut group_bytes = 0;
+    for (index, file) in files.iter().enumerate() {
+        group_bytes += file.size_bytes;
+        match groups.last_mut() {
+            Some(group)
+                if layout.compression() == Compression::None
+                    && group_bytes <= part_bytes
+                    && group.len() < GROUP_FILES_MAX =>
+            {
+                group.end = index + 1;
+            }
+            _ => {
+                groups.push(index..index + 1);
+                group_bytes = file.size_bytes;
+            }
+        }
+    }
+    groups
+}
+
+/// Most files that are saved together: all that are under way have descriptors.
+const GROUP_FILES_MAX: usize = 64;
+
+/// Reads files and writes them as the shards of the ranks from `rank` on.
+fn save_group(
+    store: &CheckpointStore,
+    layout: &KeyLayout,
+    world_size: u32,
+    rank: u32,
+    files: &[SourceFile<'_>],
+    check: Check<'_>,
+    bar: &Bar,
+) -> Result<Vec<syncline::Result<ShardMeta>>, Failure> {
+    let mut data = Vec::with_capacity(files.len());
+    for file in files {
+        data.push(Input::open(file.path)?.read_whole(file.size_bytes, check)?);
+    }
+    check()?;
+    let shards: Vec<(u32, &[u8])> = (rank..).zip(data.iter().map(Vec::as_slice)).collect();
+    let written = store.put_shards(layout, world_size, &shards);
+    bar.add(data.iter().map(Vec::len).sum());
+    Ok(written)
+}
+
 /// Removes shards of a save that failed. They are ours: shards are create-only.
 fn remove_shards(store: &CheckpointStore, shards: &[ShardMeta], bar: &Bar) {
-    for shard in shards {
-        let uri = store.uri(&shard.key);
-        match store.store().delete(&uri) {
-            Err(error) if error.kind() != ErrorKind::NotFound => bar.note(&format!(
-                "{error}; a shard without a manifest remains, `syncline gc` finds it"
-            )),
-            _ => {}
-        }
+    let uris: Vec<String> = shards.iter().map(|shard| store.uri(&shard.key)).collect();
+    if let Err(error) = store.store().delete_many(&uris) {
+        bar.note(&format!("{error}; a shard without a manifest remains, `syncline gc` finds it"));
     }
 }
 

@@ -113,6 +113,22 @@ impl Input {
         }
     }
 
+    /// All of a small file, which had `size_bytes` bytes when it was looked at.
+    pub fn read_whole(mut self, size_bytes: u64, check: Check<'_>) -> Result<Vec<u8>, Failure> {
+        // One byte more, so that a file that has grown shows.
+        let mut data = vec![0; up_to(usize::MAX - 1, size_bytes) + 1];
+        let mut done = 0;
+        while done < data.len() {
+            match self.read(&mut data[done..], check)? {
+                0 => break,
+                bytes => done += bytes,
+            }
+        }
+        self.check_unchanged(done as u64)?;
+        data.truncate(done);
+        Ok(data)
+    }
+
     /// Waits a moment for bytes or the end.
     fn ready(&self) -> Result<bool, Failure> {
         let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];

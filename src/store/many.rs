@@ -8,9 +8,11 @@ use super::open::{Named, Store};
 use super::{ObjectStore, WriteOptions};
 use crate::backend::{ObjectMeta, UploadSpec};
 use crate::encode::{Checksum, Compression};
-use crate::error::{Error, Result};
+use crate::engine::caught;
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_OBJECTS_MAX};
 use crate::reader::{Wanted, get_each};
+use crate::sync::{Arc, Mutex, lock};
 use crate::writer::{SmallObject, put_window};
 
 /// Writes objects in the order given, as far as it matters: those of one key, one after the other.
@@ -103,6 +105,32 @@ pub(super) fn get(store: &Store, objects: &[(&str, Option<&str>)]) -> Vec<Result
     outcomes.into_iter().zip(objects).map(read).collect()
 }
 
+/// Removes objects, and tells how many there were. Several threads share what one would take long for.
+pub(super) fn delete(store: &Store, uri: &Arc<str>, keys: Vec<String>) -> Result<u64> {
+    let backend = Arc::clone(store.backend());
+    let at_once = backend.deletes_at_once();
+    if keys.len() <= at_once {
+        let remove = move |deadline: &_| backend.delete(&keys, deadline);
+        return store.engine().call(DELETE, uri, remove);
+    }
+    let share = |keys: &[String]| Share { keys: keys.to_vec(), removed: Mutex::new(None) };
+    let shares: Arc<[Share]> = keys.chunks(at_once).map(share).collect();
+    store.engine().sweep(DELETE, uri, &shares, move |share, deadline| {
+        let removed = caught(DELETE, || backend.delete(&share.keys, deadline));
+        *lock(&share.removed) = Some(removed);
+    })?;
+    let removed = shares.iter().filter_map(|share| lock(&share.removed).take());
+    removed.sum::<Result<u64>>().map_err(|e| e.with_uri(&**uri))
+}
+
+const DELETE: &str = "delete";
+
+/// Objects that one thread removes.
+struct Share {
+    keys: Vec<String>,
+    removed: Mutex<Option<Result<u64>>>,
+}
+
 fn forgotten() -> Error {
-    Error::new(crate::error::ErrorKind::Cancelled, "put", "the object was not written")
+    Error::new(ErrorKind::Cancelled, "put", "the object was not written")
 }

@@ -153,11 +153,6 @@ impl Store {
             self.engine.call("open", &uri, move |deadline| backend.open(&key, deadline))?;
         Ok(ObjectReader { uri, engine: &self.engine, source })
     }
-
-    fn delete_keys(&self, uri: &Arc<str>, keys: Vec<String>) -> Result<u64> {
-        let backend = Arc::clone(&self.backend);
-        self.engine.call("delete", uri, move |deadline| backend.delete(&keys, deadline))
-    }
 }
 
 /// An object's name in both forms.
@@ -316,10 +311,20 @@ impl ObjectStore for Store {
 
     fn delete(&self, uri: &str) -> Result<()> {
         let Named { uri, key } = self.object(uri)?;
-        match self.delete_keys(&uri, vec![key])? {
+        match many::delete(self, &uri, vec![key])? {
             0 => Err(Error::new(ErrorKind::NotFound, "delete", "no such object").with_uri(&*uri)),
             _ => Ok(()),
         }
+    }
+
+    fn delete_many(&self, uris: &[String]) -> Result<u64> {
+        let mut removed = 0;
+        for page in uris.chunks(LIST_PAGE_OBJECTS) {
+            let named = page.iter().map(|uri| self.object(uri)).collect::<Result<Vec<_>>>()?;
+            let Some(first) = named.first().map(|named| Arc::clone(&named.uri)) else { break };
+            removed += many::delete(self, &first, named.into_iter().map(|n| n.key).collect())?;
+        }
+        Ok(removed)
     }
 
     fn delete_prefix(&self, uri: &str) -> Result<u64> {
@@ -333,10 +338,10 @@ impl ObjectStore for Store {
         for meta in self.list(uri)? {
             keys.push(self.prefix(&meta?.uri)?.key);
             if keys.len() == LIST_PAGE_OBJECTS {
-                removed += self.delete_keys(&name, std::mem::take(&mut keys))?;
+                removed += many::delete(self, &name, std::mem::take(&mut keys))?;
             }
         }
-        removed += self.delete_keys(&name, keys)?;
+        removed += many::delete(self, &name, keys)?;
         let backend = Arc::clone(&self.backend);
         self.engine.call("delete", &name, move |deadline| backend.clear_prefix(&key, deadline))?;
         Ok(removed)

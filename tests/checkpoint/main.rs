@@ -8,6 +8,7 @@ mod flips;
 mod gc;
 mod links;
 mod manifests;
+mod many;
 mod prune;
 mod quick;
 mod restart;

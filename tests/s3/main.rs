@@ -9,6 +9,7 @@ mod pace;
 #[cfg(feature = "cli")]
 mod programs;
 mod proof;
+mod ranks;
 mod reads;
 mod redirects;
 mod rig;

@@ -22,7 +22,7 @@ use crate::backend::{
     Alignment, Backend, IoMode, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::{DESCRIPTORS_ASSUMED, DURABLE_DIRECTORIES_MAX};
+use crate::limits::{DELETES_AT_ONCE, DESCRIPTORS_ASSUMED, DURABLE_DIRECTORIES_MAX};
 use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::time::Deadline;
 
@@ -190,6 +190,10 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
             }
         }
         Ok(removed)
+    }
+
+    fn deletes_at_once(&self) -> usize {
+        DELETES_AT_ONCE
     }
 
     fn clear_prefix(&self, prefix: &str, _: &Deadline) -> Result<()> {
