@@ -45,6 +45,7 @@
 //! | [`write_owned`](ObjectWriter::write_owned) | none for large aligned pieces; a memory map is such a piece |
 //! | [`reserve`](ObjectWriter::reserve), [`commit`](ObjectWriter::commit) | none: the caller fills the part buffer |
 //! | [`write_borrowed`](ObjectWriter::write_borrowed) | none: I/O threads read the caller's memory while the call lasts |
+//! | [`put_many`](ObjectStore::put_many) | none: I/O threads hash and write small objects from the caller's memory |
 //!
 //! On `direct://`, "none" holds where address and file offset meet the device's alignment together;
 //! [`AlignedVec`] does from offset 0 on. [`WriteReport::copied_bytes`] counts the rest.
@@ -59,12 +60,12 @@
 //! L2  backend/     the contract; memory, file, direct (posix/ is what these two share), s3/, azure/
 //!     backend/http/   what the last two share: requests and answers, the one HTTP agent, retries,
 //!                     ranged reads, the cache of credentials
-//! L3  engine/      threads, queue, tickets, reading of pieces; compute: threads that compress
-//!     writer/      the one writer, and the stage above it that compresses
-//!     reader/      parallel, verified reads; frames: of compressed objects
+//! L3  engine/      threads, queue, tickets, reading of pieces, sweeps; compute: threads that compress
+//!     writer/      the one writer, the stage above it that compresses; many: small objects in windows
+//!     reader/      parallel, verified reads; frames: of compressed objects; many: small ones
 //!     uri          names                      store/  what users see; opens a backend by scheme
 //! L4  checkpoint/  layout, manifest, save, restore, good (which to restart from), copy, verify, quick,
-//!                  catalog, prune, gc; content and frames: shards as they are, and compressed
+//!                  catalog, prune, gc; content and frames: shards as they are, and compressed; many: small ones together
 //! L5  cli/         the command `syncline` (feature `cli`), on the public API alone
 //!     fuzzing      what must hold of any input (`fuzz/`); compiled for fuzzing and for tests
 //! ```
@@ -103,6 +104,24 @@
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
 //! A panic in an I/O thread is the outcome of that job, and the pool lives on. Shutdown is drop order.
 //! Nothing is retried on a local disk: after a failed sync the kernel may have dropped the data.
+//!
+//! # Many small objects
+//!
+//! One small object on a disk is a few system calls and three waits: for its data, for the journal, for its
+//! directory. [`ObjectStore::put_many`] takes each step for a window of objects before the next: all are
+//! created and written, and their writeback is begun; all are synced; all get their names; each directory is
+//! synced once; then the call returns. So many share a commit of the journal. A window has at most 512 objects,
+//! 128 MiB, and a quarter of the process's descriptors, and no two objects of one name. Each object is whole or
+//! absent for itself, and the call tells of each what became of it. The policy stands in `writer/many.rs`,
+//! once for all media: a backend gives the steps (`Upload::settle`, `Upload::publish`, `Names::sync`), and its
+//! `commit` is these. Servers take a small object whole, so there the requests go out side by side.
+//! [`ObjectStore::get_many`] reads alike: one thread opens, reads and compares an object in one go.
+//! [`put_shards`](checkpoint::CheckpointStore::put_shards),
+//! [`write_receipts`](checkpoint::CheckpointStore::write_receipts) and
+//! [`read_shards`](checkpoint::Reader::read_shards) do so for the ranks of a checkpoint.
+//!
+//! Such work is a *sweep* of the engine: a job for each I/O thread, which takes one object after the other
+//! until none is left. Handing over each object by itself would wake two threads for each.
 //!
 //! # Compression
 //!
@@ -184,6 +203,15 @@
 //! * Of zeekstd only the seek table is used: its encoder compresses one frame after the other.
 //! * A writer that compresses holds two frame buffers of its own and takes more from a stock that nobody
 //!   waits for. One budget with turns, as parts have it, would let writers filled in turn wait for each other.
+//! * `put_many` returns an outcome for each object rather than one for all: whoever saves ten thousand shards
+//!   wants to know which to send again. Of objects of one name the last counts, as of single puts: a window
+//!   ends where a name comes again.
+//! * Small objects go past the page cache under `direct://` as large ones do: it was measured to be as fast,
+//!   and what the user asked for.
+//! * The syncs and the renames of a window are two steps and not one: a rename right after a sync dirties the
+//!   journal that the next sync would find committed.
+//! * Files are removed by several threads, 64 at a time each: a removal waits for the journal, and on a disk
+//!   mounted with `discard` for the blocks. Ten thousand receipts went in 3 s instead of 25.
 //! * rustix has `statx`, which nix lacks; libc has `sync_file_range`, which both lack. All else is nix's.
 
 #![deny(clippy::disallowed_macros)]

@@ -154,6 +154,7 @@ fn check(calls: &[Call], base: &Path, shards: usize) {
 #[test]
 fn a_batch_of_small_files_is_synced_named_and_synced_once() {
     const FILES: usize = 100;
+    const TS: &str = "20260101-000000-000";
     let scratch = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let scratch = scratch.path().canonicalize().unwrap();
     let files: Vec<String> = (0..FILES)
@@ -168,9 +169,9 @@ fn a_batch_of_small_files_is_synced_named_and_synced_once() {
         let uri = format!("{scheme}://{}", base.display());
         let mut arguments = vec!["save"];
         arguments.extend(files.iter().map(String::as_str));
-        arguments.extend([uri.as_str(), "--step", "7", "--ts", "x", "--io-threads", "1"]);
+        arguments.extend([uri.as_str(), "--step", "7", "--ts", TS, "--io-threads", "1"]);
         let calls = trace(&arguments, &scratch);
-        let folder = base.join("shards/ckpt-7-x");
+        let folder = base.join(format!("shards/ckpt-7-{TS}"));
         let of_folder: Vec<&Call> = calls
             .iter()
             .filter(|call| match call {
@@ -196,7 +197,7 @@ fn a_batch_of_small_files_is_synced_named_and_synced_once() {
             renamed += names;
         }
         assert_eq!(renamed, FILES);
-        let manifest = base.join("manifests/ckpt-7-x.json");
+        let manifest = base.join(format!("manifests/ckpt-7-{TS}.json"));
         let committed =
             position(&calls, |call| matches!(call, Call::Rename(to, _) if *to == manifest));
         let durable = calls.iter().rposition(|call| *call == Call::Sync(folder.clone()));
