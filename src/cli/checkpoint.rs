@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +10,7 @@ use syncline::checkpoint::{CheckpointStore, KeyLayout, ShardMeta};
 use syncline::{Compression, Timestamp};
 
 use crate::args::Save;
-use crate::crew::in_parallel;
+use crate::crew::{groups, in_parallel};
 use crate::failure::Failure;
 use crate::output::{Column, Table, human_bytes};
 use crate::progress::Bar;
@@ -194,7 +193,9 @@ fn save_shards(
     // The store's own settings: parts of a server may leave room for fewer writers.
     let config = store.store().config();
     let threads = config.io_threads().min(config.open_writers_max());
-    let groups = groups(files, layout, config.part_bytes());
+    let together = layout.compression() == Compression::None;
+    let sizes = files.iter().map(|file| together.then_some(file.size_bytes));
+    let groups = groups(sizes, config.part_bytes());
     let saved = in_parallel(groups.len(), threads, &session.stop, |index, check| {
         let group = groups[index].clone();
         let rank = u32::try_from(group.start).unwrap_or(u32::MAX);
@@ -220,34 +221,6 @@ fn save_shards(
     remove_shards(store, &shards, bar);
     Err(failure)
 }
-
-/// Files that are saved together: small ones that follow each other, of at most a part's bytes in all; each
-/// other file is alone.
-fn groups(files: &[SourceFile<'_>], layout: &KeyLayout, part_bytes: usize) -> Vec<Range<usize>> {
-    let part_bytes = part_bytes as u64;
-    let mut groups: Vec<Range<usize>> = Vec::new();
-    let mut group_bytes = 0;
-    for (index, file) in files.iter().enumerate() {
-        group_bytes += file.size_bytes;
-        match groups.last_mut() {
-            Some(group)
-                if layout.compression() == Compression::None
-                    && group_bytes <= part_bytes
-                    && group.len() < GROUP_FILES_MAX =>
-            {
-                group.end = index + 1;
-            }
-            _ => {
-                groups.push(index..index + 1);
-                group_bytes = file.size_bytes;
-            }
-        }
-    }
-    groups
-}
-
-/// Most files that are saved together: all that are under way have descriptors.
-const GROUP_FILES_MAX: usize = 64;
 
 /// Reads files and writes them as the shards of the ranks from `rank` on.
 fn save_group(

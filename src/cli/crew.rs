@@ -1,11 +1,39 @@
 //! Several transfers at a time; the first failure stops them all.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::failure::Failure;
 use crate::signals::Stop;
+
+/// Most files that go together: all that are under way have descriptors.
+const GROUP_FILES_MAX: usize = 64;
+
+/// What is transferred together: neighbours of at most `bytes_max` bytes in all. One without a size, and one
+/// that is larger, goes alone.
+pub fn groups(sizes: impl Iterator<Item = Option<u64>>, bytes_max: usize) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    // Of the last group; `None` where nothing may join it.
+    let mut bytes: Option<u64> = None;
+    for (index, size) in sizes.enumerate() {
+        let joined = bytes.zip(size).map(|(bytes, size)| bytes.saturating_add(size));
+        match (groups.last_mut(), joined) {
+            (Some(group), Some(joined))
+                if joined <= bytes_max as u64 && group.len() < GROUP_FILES_MAX =>
+            {
+                group.end = index + 1;
+                bytes = Some(joined);
+            }
+            _ => {
+                groups.push(index..index + 1);
+                bytes = size;
+            }
+        }
+    }
+    groups
+}
 
 /// Runs `work(index, check)` for every index below `count`, on at most `threads` threads, in order.
 /// `check` fails once a signal arrived or another piece of work failed.
@@ -51,6 +79,16 @@ pub fn in_parallel(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_neighbours_go_together() {
+        let found = |sizes: &[Option<u64>]| groups(sizes.iter().copied(), 10);
+        assert_eq!(found(&[]), []);
+        let sizes = [Some(4), Some(6), Some(1), None, Some(1), Some(11), Some(0), Some(0)];
+        assert_eq!(found(&sizes), [0..2, 2..3, 3..4, 4..5, 5..6, 6..8]);
+        let many = vec![Some(0); GROUP_FILES_MAX + 1];
+        assert_eq!(found(&many), [0..GROUP_FILES_MAX, GROUP_FILES_MAX..GROUP_FILES_MAX + 1]);
+    }
 
     #[test]
     fn everything_is_done_once() {

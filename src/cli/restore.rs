@@ -18,7 +18,7 @@ use syncline::{Algorithm, AlignedVec, Checksum, ObjectWriter, WriteOptions};
 
 use crate::args::Restore;
 use crate::checkpoint::{FILES_KEY, is_plain_name};
-use crate::crew::in_parallel;
+use crate::crew::{groups, in_parallel};
 use crate::failure::Failure;
 use crate::inspect::no_checkpoint;
 use crate::object::local_uri;
@@ -115,22 +115,64 @@ fn restore_one(
     let label = format!("restore step {}", manifest.global_step);
     let bar = session.progress.bar(&label, Some(manifest.raw_bytes()));
     let threads = session.config.io_threads().min(session.config.open_writers_max());
-    in_parallel(manifest.shards.len(), threads, &session.stop, |index, check| {
-        let rank = manifest.shards[index].rank;
-        let target = local_uri(&staging.file(rank))?;
-        let copying = Copying { session, source, manifest, target: &target, check, bar: &bar };
-        copying.restore_shard(&manifest.shards[index]).map_err(|failure| match failure {
-            // A file of ours that cannot be written is no damage of the checkpoint.
-            Failure::Store(error) if error.uri().is_some_and(|uri| uri.ends_with(&target)) => {
-                Failure::Other(error.to_string())
-            }
-            failure => failure,
-        })
+    let shards = &manifest.shards;
+    // What has checksums of our own is compared in memory; the ancestor's goes by its ways.
+    let size = |shard: &ShardMeta| {
+        let plain = shard.compression.is_none() && shard.part_checksums.is_some();
+        plain.then_some(shard.size)
+    };
+    let groups = groups(shards.iter().map(size), session.config.part_bytes());
+    in_parallel(groups.len(), threads, &session.stop, |index, check| {
+        let group = &shards[groups[index].clone()];
+        if let [shard] = group {
+            let target = local_uri(&staging.file(shard.rank))?;
+            let copying = Copying { session, source, manifest, target: &target, check, bar: &bar };
+            return copying.restore_shard(shard).map_err(|f| of_target(f, &target));
+        }
+        check()?;
+        restore_group(session, source, manifest, group, &staging)?;
+        bar.add(group.iter().map(|shard| shard.size as usize).sum());
+        Ok(())
     })?;
     session.stop.check()?;
     staging.publish(&names, args.force)?;
     drop(unfinished);
     Ok(names)
+}
+
+/// A file of ours that cannot be written is no damage of the checkpoint.
+fn of_target(failure: Failure, target: &str) -> Failure {
+    match failure {
+        Failure::Store(error) if error.uri().is_some_and(|uri| uri.ends_with(target)) => {
+            Failure::Other(error.to_string())
+        }
+        failure => failure,
+    }
+}
+
+/// Small shards together: read and compared side by side, then written in one call.
+fn restore_group(
+    session: &Session,
+    source: &Source,
+    manifest: &Manifest,
+    group: &[ShardMeta],
+    staging: &Staging,
+) -> Result<(), Failure> {
+    let ranks: Vec<u32> = group.iter().map(|shard| shard.rank).collect();
+    let read = source.reader.read_shards(manifest, &ranks);
+    let data = read.into_iter().collect::<syncline::Result<Vec<_>>>()?;
+    let targets = ranks
+        .iter()
+        .map(|rank| local_uri(&staging.file(*rank)))
+        .collect::<Result<Vec<String>, Failure>>()?;
+    let files: Vec<(&str, &[u8])> =
+        targets.iter().map(String::as_str).zip(data.iter().map(|data| &data[..])).collect();
+    let Some(first) = targets.first() else { return Ok(()) };
+    let options = WriteOptions::default().create_only().checksum(None);
+    for (target, written) in targets.iter().zip(session.store(first)?.put_many(&files, options)) {
+        written.map_err(|error| of_target(error.into(), target))?;
+    }
+    Ok(())
 }
 
 /// The names of the files, by rank: those they were saved under if every one of them is plain and

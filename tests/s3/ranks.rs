@@ -20,7 +20,7 @@ fn a_rank_takes_one_request_for_each_of_its_objects() {
     let count = || rig.operations().len();
     let written: Vec<_> =
         checkpoints.put_shards(&layout, RANKS, &shards).into_iter().map(Result::unwrap).collect();
-    assert_eq!(rig.count(Operation::Put), 0, "of the test's object");
+    assert!(rig.count(Operation::Put) >= RANKS as usize);
     let after_shards = count();
     // Beside the shards: the probe whether the server keeps conditions.
     assert!(after_shards <= RANKS as usize + FEW, "{after_shards} requests");
