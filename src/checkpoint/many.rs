@@ -72,8 +72,8 @@ impl CheckpointStore {
             };
             outcomes[place] = Some(outcome.map_err(|error| writer.explain(error)).and_then(shard));
         }
-        let lost = || Error::new(ErrorKind::Cancelled, "put shards", "the shard was not written");
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(lost()))).collect()
+        let known = |outcome: Option<_>| outcome.unwrap_or_else(|| Err(lost("put shards")));
+        outcomes.into_iter().map(known).collect()
     }
 
     /// Writes the receipts of several ranks, each as [`Writer::write_receipt`] would.
@@ -103,10 +103,14 @@ impl CheckpointStore {
             let mut written = self.base.store.put_many(&objects, options).into_iter();
             for (shard, document) in some.iter().zip(&documents) {
                 outcomes.push(match document {
-                    Ok(_) => written.next().map_or(Ok(()), |outcome| {
-                        let writer = self.writer(world_size, shard.rank)?;
-                        outcome.map(drop).map_err(|error| writer.explain(error))
-                    }),
+                    Ok(_) => written
+                        .next()
+                        .unwrap_or_else(|| Err(lost("write receipts")))
+                        .map(drop)
+                        .map_err(|error| match self.writer(world_size, shard.rank) {
+                            Ok(writer) => writer.explain(error),
+                            Err(error) => error,
+                        }),
                     Err(error) => Err(error.clone()),
                 });
             }
@@ -117,6 +121,10 @@ impl CheckpointStore {
 
 /// Receipts whose texts are made before they are written.
 const RECEIPTS_AT_ONCE: usize = 512;
+
+fn lost(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Cancelled, operation, "it was not written")
+}
 
 /// Whether a shard is of this save.
 pub(super) fn check_save(layout: &KeyLayout, shard: &ShardMeta) -> Result<()> {

@@ -1,11 +1,17 @@
 //! Doing one thing to many objects: a job for each I/O thread, which takes one object after the other. So an
 //! object costs no wait for room in the queue, and no thread of the caller's wakes up for it.
 
+use std::time::{Duration, Instant};
+
 use crate::engine::Engine;
 use crate::engine::ticket::Batch;
 use crate::error::Result;
 use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::time::Deadline;
+
+/// Longest that a job goes on to further objects: then those who wait in the queue have their turn, who would
+/// else see no progress of their own for as long as the sweep takes.
+const SWEEP_SLICE: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Calls `step` for each of `items`, several at a time, and returns when all are done. What became of an
@@ -21,19 +27,40 @@ impl Engine {
         items: &Arc<[T]>,
         step: impl Fn(&T, &Deadline) + Send + Sync + 'static,
     ) -> Result<()> {
-        let (batch, step) = (Batch::new(1), Arc::new(step));
-        let next = Arc::new(AtomicU64::new(0));
+        let (step, next) = (Arc::new(step), Arc::new(AtomicU64::new(0)));
+        let begun = || next.load(Ordering::Acquire) as usize;
+        while begun() < items.len() {
+            self.sweep_on(operation, uri, items, &step, &next)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with the items from `next`, for one slice of time.
+    fn sweep_on<T: Send + Sync + 'static>(
+        &self,
+        operation: &'static str,
+        uri: &Arc<str>,
+        items: &Arc<[T]>,
+        step: &Arc<impl Fn(&T, &Deadline) + Send + Sync + 'static>,
+        next: &Arc<AtomicU64>,
+    ) -> Result<()> {
+        let batch = Batch::new(1);
         let deadline = self.deadline();
+        let left = items.len() - next.load(Ordering::Acquire) as usize;
         let mut queued = Ok(());
-        for _ in 0..self.config().io_threads().min(items.len()) {
+        for _ in 0..self.config().io_threads().min(left) {
             let (own, items) = (Arc::clone(&batch), Arc::clone(items));
-            let (step, next) = (Arc::clone(&step), Arc::clone(&next));
+            let (step, next) = (Arc::clone(step), Arc::clone(next));
             let run = move || {
+                let started = Instant::now();
                 while !own.is_dead()
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::AcqRel) as usize)
                 {
                     step(item, &deadline.renewed().for_work());
                     own.progress();
+                    if started.elapsed() > SWEEP_SLICE {
+                        break;
+                    }
                 }
                 Ok(())
             };
@@ -48,5 +75,36 @@ impl Engine {
         });
         batch.withdraw();
         done
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_long_sweep_gives_others_their_turn() {
+        let config = Config::builder().part_bytes(4096).io_threads(1).build().unwrap();
+        let engine = Engine::new("sweep", &config);
+        let uri: Arc<str> = Arc::from("mem://sweep");
+        let (items, done): (Arc<[()]>, _) = (vec![(); 2000].into(), Arc::new(AtomicU64::new(0)));
+        std::thread::scope(|scope| {
+            let counted = Arc::clone(&done);
+            let sweep = scope.spawn(|| {
+                engine.sweep("test", &uri, &items, move |(), _| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    counted.fetch_add(1, Ordering::AcqRel);
+                })
+            });
+            while done.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+            let seen = Arc::clone(&done);
+            let before = engine.call("test", &uri, move |_| Ok(seen.load(Ordering::Acquire)));
+            assert!(before.unwrap() < 2000, "the call had to wait for the whole sweep");
+            sweep.join().unwrap().unwrap();
+        });
+        assert_eq!(done.load(Ordering::Acquire), 2000, "each item once");
     }
 }

@@ -92,6 +92,8 @@ enum State {
     Settled(Arc<dyn Upload>, Sent),
     Visible(Published),
     Done(Result<ObjectMeta>),
+    /// Done, and told.
+    Told,
 }
 
 impl State {
@@ -189,7 +191,9 @@ impl Window<'_> {
         }
         let deadline = Deadline::after(self.engine.config().timeout().min(ABORT_TIMEOUT));
         let abort = move |deadline: &Deadline| {
-            unfinished.iter().try_for_each(|upload| upload.abort(deadline))
+            // One that cannot be cleared away leaves the others to be.
+            let aborted: Vec<_> = unfinished.iter().map(|upload| upload.abort(deadline)).collect();
+            aborted.into_iter().collect::<Result<()>>()
         };
         if let Err(error) = self.engine.call_until("cancel", &self.uri, deadline, abort) {
             log::warn!("{error}");
@@ -219,7 +223,10 @@ impl Entry {
             Err(error) => return self.fail(None, error, deadline),
         };
         let whole = upload.limits().whole;
-        self.set(State::Busy { upload: Some(Arc::clone(&upload)), publishing: whole });
+        if !self.goes_on(State::Busy { upload: Some(Arc::clone(&upload)), publishing: whole }) {
+            let given_up = Error::new(ErrorKind::Cancelled, WRITE, "the object was given up");
+            return self.fail(Some(&upload), given_up, deadline);
+        }
         if whole {
             let put = caught("commit", || self.put_whole(&*upload, &data, deadline));
             return match put {
@@ -381,17 +388,23 @@ impl Entry {
         self.set(State::Done(Err(error.with_uri(&*self.uri))));
     }
 
-    /// Goes on to the next state, unless the object was given up meanwhile.
     fn set(&self, next: State) {
+        let _ = self.goes_on(next);
+    }
+
+    /// Goes on to the next state, unless the object was given up meanwhile: `false` then.
+    fn goes_on(&self, next: State) -> bool {
         let mut state = lock(&self.state);
-        if !matches!(*state, State::Done(_)) {
+        let goes_on = !matches!(*state, State::Done(_) | State::Told);
+        if goes_on {
             *state = next;
         }
+        goes_on
     }
 
     fn take_outcome(&self) -> Result<ObjectMeta> {
         let lost = || Error::new(ErrorKind::Cancelled, WRITE, "the object was not written");
-        match std::mem::replace(&mut *lock(&self.state), State::BUSY) {
+        match std::mem::replace(&mut *lock(&self.state), State::Told) {
             State::Done(outcome) => outcome,
             _ => Err(lost().with_uri(&*self.uri)),
         }

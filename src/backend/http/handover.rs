@@ -54,8 +54,11 @@ impl Lines {
 
     /// The calling thread begins a request; `past` if its answer is to go past the agent.
     pub fn begin(&self, past: bool) {
+        let mut wishes = lock(&self.wishes);
+        // A request that panicked never ended: its wish must not be this one's.
+        wishes.remove(&thread_id());
         if past {
-            lock(&self.wishes).insert(thread_id(), None);
+            wishes.insert(thread_id(), None);
         }
     }
 
@@ -177,6 +180,18 @@ mod tests {
             drop((source, line));
             assert!(received.recv().unwrap() == body);
         }
+    }
+
+    /// A panic on the way skips the end of a request; the thread goes on with others.
+    #[test]
+    fn a_request_that_never_ended_leaves_nothing_to_the_next() {
+        let output = vec![0; 5000];
+        let (lines, line, _received) = line(&output);
+        lines.begin(true);
+        lines.begin(false);
+        lines.sends_by(&line);
+        assert!(!line.has_wish());
+        assert!(lines.end().is_none());
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub(super) fn shorten(came: &mut [u8]) -> Option<(usize, u64)> {
     let mut told = None;
     let mut at = 0;
     for line in head.split_inclusive(|byte| *byte == b'\n') {
+        // The agent takes a bare line feed for the end of a line, and two for that of the head.
+        if !line.ends_with(b"\r\n") {
+            return None;
+        }
         if line.starts_with(b"transfer-encoding") || line.starts_with(b"content-encoding") {
             return None;
         }

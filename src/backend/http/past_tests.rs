@@ -133,3 +133,20 @@ fn a_body_longer_than_the_memory_is_refused() {
         assert_eq!(agent.connections_opened(), connections);
     }
 }
+
+/// The agent takes a line that ends without a carriage return for a line; the body is not to be searched for
+/// the end of such a head.
+#[test]
+fn a_head_of_bare_line_feeds_goes_the_usual_way() {
+    let mut body = pattern(BODY_BYTES, 7);
+    body[10..14].copy_from_slice(b"\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\nContent-Length: {BODY_BYTES}\n\n");
+    let address = answering_in(vec![[head.as_bytes(), &body].concat()]);
+    let mut memory = vec![0; BODY_BYTES];
+    let uri = format!("http://{address}/key");
+    let mut request = request(Method::GET, &uri, Body::default());
+    request.idle_timeout = Some(Duration::from_secs(2));
+    let answer = agent().send(&request, Sink::Into(&mut memory)).unwrap();
+    assert_eq!(answer.filled_bytes, BODY_BYTES);
+    assert!(memory == body);
+}
