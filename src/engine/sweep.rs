@@ -85,7 +85,12 @@ mod tests {
 
     #[test]
     fn a_long_sweep_gives_others_their_turn() {
-        let config = Config::builder().part_bytes(4096).io_threads(1).build().unwrap();
+        let config = Config::builder()
+            .part_bytes(64 * 1024)
+            .io_threads(1)
+            .queue_depth_parts(2)
+            .build()
+            .unwrap();
         let engine = Engine::new("sweep", &config);
         let uri: Arc<str> = Arc::from("mem://sweep");
         let (items, done): (Arc<[()]>, _) = (vec![(); 2000].into(), Arc::new(AtomicU64::new(0)));
