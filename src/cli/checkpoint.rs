@@ -10,7 +10,7 @@ use syncline::checkpoint::{CheckpointStore, KeyLayout, ShardMeta};
 use syncline::{Compression, Timestamp};
 
 use crate::args::Save;
-use crate::crew::{groups, in_parallel};
+use crate::crew::{group_files_max, groups, in_parallel};
 use crate::failure::Failure;
 use crate::output::{Column, Table, human_bytes};
 use crate::progress::Bar;
@@ -195,7 +195,7 @@ fn save_shards(
     let threads = config.io_threads().min(config.open_writers_max());
     let together = layout.compression() == Compression::None;
     let sizes = files.iter().map(|file| together.then_some(file.size_bytes));
-    let groups = groups(sizes, config.part_bytes());
+    let groups = groups(sizes, group_files_max(threads), config.part_bytes());
     let saved = in_parallel(groups.len(), threads, &session.stop, |index, check| {
         let group = groups[index].clone();
         let rank = u32::try_from(group.start).unwrap_or(u32::MAX);

@@ -5,15 +5,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::failure::Failure;
 use crate::signals::Stop;
 
-/// Most files that go together: all that are under way have descriptors.
+/// Most files that go together, where each of a few threads has a group.
 const GROUP_FILES_MAX: usize = 64;
 
-/// What is transferred together: neighbours of at most `bytes_max` bytes in all. One without a size, and one
-/// that is larger, goes alone.
-pub fn groups(sizes: impl Iterator<Item = Option<u64>>, bytes_max: usize) -> Vec<Range<usize>> {
+/// The share of the descriptors a process may have that files under way take: a quarter is 4.
+const DESCRIPTORS_SHARE: u64 = 4;
+
+/// Most files that go together where each of so many threads has a group: all that are under way have
+/// descriptors.
+pub fn group_files_max(threads: usize) -> usize {
+    // Where the kernel does not say, the other bound stands alone.
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let files = usize::try_from(soft / DESCRIPTORS_SHARE).unwrap_or(usize::MAX);
+    (files / threads.max(1)).clamp(1, GROUP_FILES_MAX)
+}
+
+/// What is transferred together: neighbours, at most `files_max` and of at most `bytes_max` bytes in all. One
+/// without a size, and one that is larger, goes alone.
+pub fn groups(
+    sizes: impl Iterator<Item = Option<u64>>,
+    files_max: usize,
+    bytes_max: usize,
+) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     // Of the last group; `None` where nothing may join it.
     let mut bytes: Option<u64> = None;
@@ -21,7 +39,7 @@ pub fn groups(sizes: impl Iterator<Item = Option<u64>>, bytes_max: usize) -> Vec
         let joined = bytes.zip(size).map(|(bytes, size)| bytes.saturating_add(size));
         match (groups.last_mut(), joined) {
             (Some(group), Some(joined))
-                if joined <= bytes_max as u64 && group.len() < GROUP_FILES_MAX =>
+                if joined <= bytes_max as u64 && group.len() < files_max =>
             {
                 group.end = index + 1;
                 bytes = Some(joined);
@@ -82,12 +100,11 @@ mod tests {
 
     #[test]
     fn small_neighbours_go_together() {
-        let found = |sizes: &[Option<u64>]| groups(sizes.iter().copied(), 10);
+        let found = |sizes: &[Option<u64>]| groups(sizes.iter().copied(), 4, 10);
         assert_eq!(found(&[]), []);
         let sizes = [Some(4), Some(6), Some(1), None, Some(1), Some(11), Some(0), Some(0)];
         assert_eq!(found(&sizes), [0..2, 2..3, 3..4, 4..5, 5..6, 6..8]);
-        let many = vec![Some(0); GROUP_FILES_MAX + 1];
-        assert_eq!(found(&many), [0..GROUP_FILES_MAX, GROUP_FILES_MAX..GROUP_FILES_MAX + 1]);
+        assert_eq!(found(&[Some(0); 5]), [0..4, 4..5]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use syncline::{Algorithm, AlignedVec, Checksum, ObjectWriter, WriteOptions};
 
 use crate::args::Restore;
 use crate::checkpoint::{FILES_KEY, is_plain_name};
-use crate::crew::{groups, in_parallel};
+use crate::crew::{group_files_max, groups, in_parallel};
 use crate::failure::Failure;
 use crate::inspect::no_checkpoint;
 use crate::object::local_uri;
@@ -121,7 +121,8 @@ fn restore_one(
         let plain = shard.compression.is_none() && shard.part_checksums.is_some();
         plain.then_some(shard.size)
     };
-    let groups = groups(shards.iter().map(size), session.config.part_bytes());
+    let groups =
+        groups(shards.iter().map(size), group_files_max(threads), session.config.part_bytes());
     in_parallel(groups.len(), threads, &session.stop, |index, check| {
         let group = &shards[groups[index].clone()];
         if let [shard] = group {

@@ -409,3 +409,21 @@ fn a_restore_leaves_the_staging_directory_of_another_alone() {
     assert_eq!(place.read(&format!("out/{}", foreign[0])), b"foreign\n");
     assert_eq!(place.files("out").len(), 3);
 }
+
+/// Small files go in groups, and each file of a group has a descriptor: the groups are as large as the limit of
+/// descriptors lets them be, however many threads there are.
+#[test]
+fn many_small_files_need_few_descriptors() {
+    let place = Place::new();
+    let names: Vec<String> = (0..300).map(|n| format!("in/{n}")).collect();
+    names.iter().zip(0..).for_each(|(name, seed)| drop(place.write(name, &bytes(100, seed))));
+    let mut shell = std::process::Command::new("sh");
+    let line = "ulimit -n 128; \"$SYNCLINE\" save in/* base --step 1 --io-threads 16 >saved
+                exec \"$SYNCLINE\" restore base out --io-threads 16";
+    shell.args(["-euc", line]).env("SYNCLINE", env!("CARGO_BIN_EXE_syncline"));
+    let done = shell.current_dir(place.path("")).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for n in 0..300 {
+        assert_eq!(place.read(&format!("out/{n}")), bytes(100, n));
+    }
+}

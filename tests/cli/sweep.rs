@@ -244,6 +244,15 @@ fn a_sweep_that_fails_leaves_the_earlier_plot() {
         &["/sys/syncline"],
     );
     assert!(!fs::exists(place.path("new.svg")).unwrap());
+    // A link that leads to nothing yet stays, and leads to nothing.
+    std::os::unix::fs::symlink("later.svg", place.path("link.svg")).unwrap();
+    place.fails(
+        &["bench", "/sys/syncline", "--sweep", "--size", "1MiB", "--plot", "link.svg"],
+        3,
+        &["/sys/syncline"],
+    );
+    assert!(fs::symlink_metadata(place.path("link.svg")).unwrap().is_symlink());
+    assert!(!fs::exists(place.path("later.svg")).unwrap());
 }
 
 #[test]

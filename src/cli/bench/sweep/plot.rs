@@ -42,11 +42,15 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Whether a plot can be written to this file. Leaves nothing where there was none.
 pub fn check(path: &Path) -> std::result::Result<(), Failure> {
+    // A link that leads nowhere yet is the user's too: what it would lead to is removed, not the link.
     let existed = path.exists();
     let opened = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let failed = |e| Failure::io("write the plot", path, &e);
     opened.map_err(failed)?;
-    if existed { Ok(()) } else { fs::remove_file(path).map_err(failed) }
+    if existed {
+        return Ok(());
+    }
+    fs::canonicalize(path).and_then(fs::remove_file).map_err(failed)
 }
 
 /// Draws and writes.
