@@ -111,7 +111,7 @@
 //! directory. [`ObjectStore::put_many`] takes each step for a window of objects before the next: all are
 //! created and written, and their writeback is begun; all are synced; all get their names; each directory is
 //! synced once; then the call returns. So many share a commit of the journal. A window has at most 512 objects,
-//! 128 MiB, and a quarter of the process's descriptors, and no two objects of one name. Each object is whole or
+//! 128 MiB, and an eighth of the process's descriptors, and no two objects of one name. Each object is whole or
 //! absent for itself, and the call tells of each what became of it. The policy stands in `writer/many.rs`,
 //! once for all media: a backend gives the steps (`Upload::settle`, `Upload::publish`, `Names::sync`), and its
 //! `commit` is these. Servers take a small object whole, so there the requests go out side by side.

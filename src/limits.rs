@@ -16,8 +16,12 @@ pub const PART_BYTES_MAX: usize = 1024 * MIB;
 /// Source: the page size of x86-64, and the largest logical block size of disks in use.
 pub const PART_BYTES_MULTIPLE: usize = 4096;
 
-/// I/O threads per store, unless configured.
+/// I/O threads per store on local media, unless configured.
 pub const IO_THREADS_DEFAULT: usize = 4;
+
+/// I/O threads per store on a server, unless configured. A connection carries so much and no more (Amazon
+/// says 85 to 90 MB/s, "Performance design patterns for Amazon S3"), and waits a while for each answer.
+pub const IO_THREADS_DEFAULT_SERVER: usize = 16;
 
 /// Most I/O threads per store.
 pub const IO_THREADS_MAX: usize = 1024;
@@ -52,6 +56,11 @@ pub const ATTEMPTS_DEFAULT: u32 = 10;
 
 /// How often a server is tried that this store has never reached: a wrong address is told soon.
 pub const ATTEMPTS_FIRST_CONTACT: u32 = 3;
+
+/// How many times as often a request is tried that the server answers by asking for less: of ten thousand
+/// ranks that save at one moment some would use up ten attempts, and one lost rank is a lost save
+/// (`benches/SCALING.md`).
+pub const THROTTLED_ATTEMPTS_FACTOR: u32 = 2;
 
 /// Upper bound of the pause before the second attempt; doubles with each.
 pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -200,7 +209,8 @@ pub const WORLD_SIZE_MAX: u32 = 16_777_216;
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// Least number of threads that wait on the many objects of a checkpoint; more where the store has more
-/// I/O threads. They wait rather than compute: ten thousand receipts at 10 ms each are read in seconds.
+/// I/O threads. They wait rather than compute. What they ask of one object after the other goes through the
+/// I/O threads all the same, whose number bounds it.
 pub const CHECKPOINT_THREADS_MIN: usize = 16;
 
 /// Longest pause, in milliseconds, between two looks for missing receipts.

@@ -2,7 +2,7 @@
 
 use super::{Config, ConfigBuilder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::PART_BYTES_MIN;
+use crate::limits::{IO_THREADS_DEFAULT_SERVER, PART_BYTES_MIN};
 
 const MIB: usize = 1024 * 1024;
 
@@ -57,6 +57,21 @@ impl Config {
     /// Frame buffers of all readers.
     pub(crate) fn reading_frames_max(&self) -> usize {
         self.compression_threads().saturating_mul(2).saturating_add(2)
+    }
+
+    /// The same for a server, if no number of I/O threads was asked for: as many as a connection each makes
+    /// sense, and as a bound on memory that was set carries.
+    pub(crate) fn with_threads_of_servers(&self) -> Config {
+        let mut config = self.clone();
+        if self.io_threads_chosen {
+            return config;
+        }
+        let carried = self.memory_bound_bytes.map_or(usize::MAX, |bound| {
+            let left = bound.saturating_sub(self.memory_bytes_max()) / self.part_bytes as u64;
+            self.io_threads.saturating_add(usize::try_from(left).unwrap_or(usize::MAX))
+        });
+        config.io_threads = IO_THREADS_DEFAULT_SERVER.min(carried).max(self.io_threads);
+        config
     }
 
     /// The same for a medium that takes no smaller parts: the part is raised, and what else takes memory
@@ -169,6 +184,29 @@ impl ConfigBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{IO_THREADS_DEFAULT, PART_BYTES_DEFAULT};
+
+    #[test]
+    fn servers_get_more_threads_as_far_as_memory_carries_them() {
+        let threads = |builder: ConfigBuilder| {
+            let config = builder.build().unwrap();
+            let server = config.with_threads_of_servers();
+            if let Some(bound) = config.memory_bound_bytes {
+                assert!(server.memory_bytes_max() <= bound);
+            }
+            server.io_threads()
+        };
+        assert_eq!(threads(Config::builder()), IO_THREADS_DEFAULT_SERVER);
+        assert_eq!(threads(Config::builder().io_threads(3)), 3);
+        let local_bytes = Config::default().memory_bytes_max();
+        assert_eq!(threads(Config::builder().memory_bytes_max(local_bytes)), IO_THREADS_DEFAULT);
+        let room = local_bytes + 2 * PART_BYTES_DEFAULT as u64;
+        assert_eq!(threads(Config::builder().memory_bytes_max(room)), IO_THREADS_DEFAULT + 2);
+        assert_eq!(
+            threads(Config::builder().memory_bytes_max(u64::MAX)),
+            IO_THREADS_DEFAULT_SERVER
+        );
+    }
 
     #[test]
     fn a_memory_bound_lowers_what_was_left_open() {

@@ -44,6 +44,8 @@ pub enum DirectPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     io_threads: usize,
+    /// Whether that number was asked for.
+    io_threads_chosen: bool,
     queue_depth_parts: usize,
     open_writers_max: usize,
     part_bytes: usize,
@@ -76,7 +78,8 @@ impl Config {
         Config::builder().env()?.build()
     }
 
-    /// Number of I/O threads of the store.
+    /// Number of I/O threads. A store on a server that is opened with these settings has more, if no number was
+    /// asked for ([`ConfigBuilder::io_threads`]).
     pub fn io_threads(&self) -> usize {
         self.io_threads
     }
@@ -155,6 +158,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             io_threads: IO_THREADS_DEFAULT,
+            io_threads_chosen: false,
             queue_depth_parts: QUEUE_DEPTH_PARTS_DEFAULT,
             open_writers_max: OPEN_WRITERS_DEFAULT,
             part_bytes: PART_BYTES_DEFAULT,
@@ -195,7 +199,9 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// Number of I/O threads, 1 to 1,024. Default 4: enough to keep one disk's queue filled.
+    /// Number of I/O threads, 1 to 1,024. Default 4 on local media, enough to keep one disk's queue filled, and
+    /// 16 on servers, where each has a connection of its own ([`ObjectStore::config`](crate::ObjectStore::config)
+    /// of an open store tells); fewer where a bound on memory was set that does not carry them.
     pub fn io_threads(mut self, threads: usize) -> Self {
         self.io_threads = Some(threads);
         self
@@ -293,6 +299,7 @@ impl ConfigBuilder {
         let (http, s3, azure, unusable) = self.servers();
         let mut config = Config {
             io_threads: self.io_threads.unwrap_or(d.io_threads),
+            io_threads_chosen: self.io_threads.is_some(),
             queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
             open_writers_max: self.open_writers_max.unwrap_or(d.open_writers_max),
             part_bytes: self.part_bytes.unwrap_or(d.part_bytes),

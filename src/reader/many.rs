@@ -83,7 +83,8 @@ impl Wanted {
             memory.into()
         };
         // Of an empty object nothing is kept that could differ.
-        let kept = source.checksum().filter(|_| !read.is_empty());
+        let kept =
+            source.checksum().filter(|kept| !read.is_empty() && Some(*kept) != self.expected);
         for expected in [self.expected, kept].into_iter().flatten() {
             let found = expected.algorithm().checksum(&read);
             if found != expected {

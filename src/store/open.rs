@@ -95,12 +95,15 @@ impl Store {
             Scheme::S3 => {
                 config.check_servers(Server::S3)?;
                 let config = config.with_parts_of_at_least(S3_PART_BYTES_MIN)?;
+                let config = config.with_threads_of_servers();
                 let backend = open_s3(&location.authority, &config)?;
                 (config, backend)
             }
             Scheme::Azure => {
                 config.check_servers(Server::Azure)?;
-                (config.clone(), open_azure(&location.authority, config)?)
+                let config = config.with_threads_of_servers();
+                let backend = open_azure(&location.authority, &config)?;
+                (config, backend)
             }
         };
         Ok(Store::with_backend(location, &config, backend))

@@ -37,7 +37,7 @@ impl<'a, R: Read> Incoming<'a, R> {
     ) -> Result<Answer, TransportError> {
         if answer.status.as_u16() >= 300 {
             // A status is an answer, also where no more than the beginning of its text came.
-            let _ = self.collect(&mut answer.body, ERROR_ANSWER_BYTES_MAX);
+            let _ = self.collect(&mut answer.body, ERROR_ANSWER_BYTES_MAX, declared_bytes);
             return Ok(answer);
         }
         let bytes_max = match &sink {
@@ -48,16 +48,25 @@ impl<'a, R: Read> Incoming<'a, R> {
             return Err(too_long(bytes_max));
         }
         match sink {
-            Sink::Collect { .. } => self.collect(&mut answer.body, bytes_max)?,
+            Sink::Collect { .. } => self.collect(&mut answer.body, bytes_max, declared_bytes)?,
             Sink::Into(memory) => answer.filled_bytes = self.fill(memory)?,
         }
         Ok(answer)
     }
 
-    fn collect(&mut self, target: &mut Vec<u8>, bytes_max: usize) -> Result<(), TransportError> {
+    fn collect(
+        &mut self,
+        target: &mut Vec<u8>,
+        bytes_max: usize,
+        declared_bytes: Option<u64>,
+    ) -> Result<(), TransportError> {
         while target.len() < bytes_max {
             let start = target.len();
-            target.resize(start + RECEIVE_STEP_BYTES.min(bytes_max - start), 0);
+            // No more room than the answer needs, and at least for the byte that must not come.
+            let left =
+                declared_bytes.map_or(usize::MAX, |bytes| (bytes as usize).saturating_sub(start));
+            let step = left.clamp(1, RECEIVE_STEP_BYTES).min(bytes_max - start);
+            target.resize(start + step, 0);
             let came = self.read(&mut target[start..]);
             target.truncate(start + *came.as_ref().unwrap_or(&0));
             if came? == 0 {

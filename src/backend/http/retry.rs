@@ -3,8 +3,9 @@
 //!
 //! Pauses double and are drawn from zero to their bound ("full jitter"), so that many clients that failed
 //! together do not come back together. A server that asks for less slows every thread of the store:
-//! requests then start one interval apart, the interval doubles with each such answer and shrinks with
-//! each success. Source of the shape: Amazon Builders' Library, "Timeouts, retries and backoff with
+//! requests then start one interval apart, the interval doubles with such an answer and shrinks with each
+//! success. Answers to requests that were under way when it doubled say nothing new: otherwise a store
+//! with many threads would slow down far more than one with few. Source of the shape: Amazon Builders' Library, "Timeouts, retries and backoff with
 //! jitter".
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{
     ATTEMPTS_FIRST_CONTACT, PACE_FIRST, PACE_MAX, RECONNECT_PAUSE_MAX, RETRY_PAUSE_FIRST,
-    RETRY_PAUSE_MAX,
+    RETRY_PAUSE_MAX, THROTTLED_ATTEMPTS_FACTOR,
 };
 use crate::sync::{AtomicBool, Mutex, Ordering, lock, sleep};
 use crate::time::Deadline;
@@ -67,6 +68,8 @@ pub(crate) struct Retrier {
 struct Pace {
     interval: Duration,
     next_start: Instant,
+    /// When the interval last doubled.
+    slowed: Option<Instant>,
 }
 
 impl Retrier {
@@ -74,7 +77,11 @@ impl Retrier {
         Retrier {
             attempts_max: attempts_max.max(1),
             reached: AtomicBool::new(false),
-            pace: Mutex::new(Pace { interval: Duration::ZERO, next_start: Instant::now() }),
+            pace: Mutex::new(Pace {
+                interval: Duration::ZERO,
+                next_start: Instant::now(),
+                slowed: None,
+            }),
         }
     }
 
@@ -89,6 +96,7 @@ impl Retrier {
         let mut first: Option<Error> = None;
         loop {
             self.keep_pace(deadline);
+            let started = Instant::now();
             let Failure { error, verdict } = match attempt(number) {
                 Ok(value) => {
                     self.reached.store(true, Ordering::Relaxed);
@@ -102,7 +110,7 @@ impl Retrier {
                 self.reached.store(true, Ordering::Relaxed);
             }
             let draw = random_fraction();
-            let pause = self.pause_after(verdict, number, draw);
+            let pause = self.pause_after(verdict, number, draw, started);
             let in_time = |pause: &Duration| *pause < deadline.remaining();
             let Some(pause) = pause.filter(in_time) else {
                 return Err(finish(error, first, number, deadline));
@@ -114,8 +122,15 @@ impl Retrier {
         }
     }
 
-    /// The pause before the next attempt; `None` if there is to be none. `draw` is random in `0..1`.
-    fn pause_after(&self, verdict: Verdict, number: u32, draw: f64) -> Option<Duration> {
+    /// The pause after the attempt that `started` then; `None` if no other is to follow. `draw` is random in
+    /// `0..1`.
+    fn pause_after(
+        &self,
+        verdict: Verdict,
+        number: u32,
+        draw: f64,
+        started: Instant,
+    ) -> Option<Duration> {
         let (attempts_max, pause_max) = match verdict {
             Verdict::Terminal => return None,
             Verdict::Corrected => return Some(Duration::ZERO),
@@ -124,6 +139,10 @@ impl Retrier {
             }
             // A server that was there comes back, and a refused connection costs it nothing.
             Verdict::Unreachable => (u32::MAX, RECONNECT_PAUSE_MAX),
+            // It is there and will take the request. Where one attempt was asked for, it is one.
+            Verdict::Throttled(_) if self.attempts_max > 1 => {
+                (self.attempts_max.saturating_mul(THROTTLED_ATTEMPTS_FACTOR), RETRY_PAUSE_MAX)
+            }
             _ => (self.attempts_max, RETRY_PAUSE_MAX),
         };
         let named = match verdict {
@@ -132,7 +151,7 @@ impl Retrier {
         };
         // Also after the last attempt: the other threads go on.
         if let Some(at_least) = named {
-            lock(&self.pace).slow_down(Instant::now(), at_least);
+            lock(&self.pace).slow_down(started, Instant::now(), at_least);
         }
         if number >= attempts_max {
             return None;
@@ -162,8 +181,11 @@ impl Pace {
         start - now
     }
 
-    fn slow_down(&mut self, now: Instant, at_least: Duration) {
-        self.interval = (self.interval * 2).clamp(PACE_FIRST, PACE_MAX);
+    fn slow_down(&mut self, started: Instant, now: Instant, at_least: Duration) {
+        if self.slowed.is_none_or(|slowed| started >= slowed) {
+            self.interval = (self.interval * 2).clamp(PACE_FIRST, PACE_MAX);
+            self.slowed = Some(now);
+        }
         self.next_start = self.next_start.max(now + at_least.min(RETRY_PAUSE_MAX));
     }
 
@@ -245,7 +267,7 @@ mod tests {
         let deadline = Deadline::after(Duration::from_secs(2));
         let (count, _) = attempts_of(&retrier, Verdict::Unreachable, &deadline);
         assert!(count > 4 || started.elapsed() > Duration::from_millis(700), "{count}");
-        let bound = |number| retrier.pause_after(Verdict::Unreachable, number, 1.0);
+        let bound = |number| retrier.pause_after(Verdict::Unreachable, number, 1.0, started);
         assert_eq!(bound(1000), Some(RECONNECT_PAUSE_MAX));
     }
 
@@ -260,28 +282,49 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_bound() {
         let retrier = Retrier::new(u32::MAX);
-        let bound = |number| retrier.pause_after(Verdict::Retry, number, 1.0).unwrap();
+        let now = Instant::now();
+        let bound = |number| retrier.pause_after(Verdict::Retry, number, 1.0, now).unwrap();
         assert_eq!(bound(1), RETRY_PAUSE_FIRST);
         assert_eq!(bound(3), RETRY_PAUSE_FIRST * 4);
         assert_eq!(bound(40), RETRY_PAUSE_MAX);
         let named = Verdict::Throttled(Some(Duration::from_secs(7)));
-        assert_eq!(retrier.pause_after(named, 1, 0.0), Some(Duration::from_secs(7)));
+        assert_eq!(retrier.pause_after(named, 1, 0.0, now), Some(Duration::from_secs(7)));
     }
 
     #[test]
     fn a_throttled_store_starts_its_requests_apart_and_recovers() {
         let now = Instant::now();
-        let mut pace = Pace { interval: Duration::ZERO, next_start: now };
+        let mut pace = Pace { interval: Duration::ZERO, next_start: now, slowed: None };
         assert_eq!(pace.turn(now), Duration::ZERO);
-        pace.slow_down(now, Duration::ZERO);
+        pace.slow_down(now, now, Duration::ZERO);
         assert_eq!(
             [pace.turn(now), pace.turn(now), pace.turn(now)],
             [0, 1, 2].map(|n| PACE_FIRST * n)
         );
-        (0..20).for_each(|_| pace.slow_down(now, Duration::ZERO));
+        (0..20).for_each(|_| pace.slow_down(now, now, Duration::ZERO));
         assert_eq!(pace.interval, PACE_MAX);
         (0..200).for_each(|_| pace.shrink());
         assert_eq!(pace.turn(now + Duration::from_secs(60)), Duration::ZERO);
+    }
+
+    /// However many requests are under way when a store is throttled, they slow it down once.
+    #[test]
+    fn a_burst_of_throttled_answers_counts_once() {
+        let before = Instant::now();
+        let now = before + Duration::from_millis(50);
+        let mut pace = Pace { interval: Duration::ZERO, next_start: before, slowed: None };
+        (0..64).for_each(|_| pace.slow_down(before, now, Duration::ZERO));
+        assert_eq!(pace.interval, PACE_FIRST);
+        pace.slow_down(now, now + PACE_FIRST, Duration::ZERO);
+        assert_eq!(pace.interval, PACE_FIRST * 2);
+    }
+
+    #[test]
+    fn a_throttled_request_has_more_attempts() {
+        let count = |attempts_max| {
+            attempts_of(&Retrier::new(attempts_max), Verdict::Throttled(None), &soon()).0
+        };
+        assert_eq!([count(1), count(3)], [1, 3 * THROTTLED_ATTEMPTS_FACTOR]);
     }
 
     #[test]

@@ -138,10 +138,10 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
         Ok(Arc::new(upload))
     }
 
-    /// A quarter of the descriptors that the process may have.
+    /// An eighth of the descriptors that the process may have: several calls at a time take as many each.
     fn uploads_max(&self) -> usize {
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(DESCRIPTORS_ASSUMED, |(soft, _)| soft);
-        usize::try_from(soft / 4).unwrap_or(usize::MAX).max(1)
+        usize::try_from(soft / 8).unwrap_or(usize::MAX).max(1)
     }
 
     fn open(&self, key: &str, _: &Deadline) -> Result<Arc<dyn Source>> {
