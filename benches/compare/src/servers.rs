@@ -1,0 +1,98 @@
+//! Ours by `s3://` and `az://`, against the endpoint.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use syncline::{
+    Algorithm, AzureConfig, AzureIntegrity, BlockChecksums, Config, HttpConfig, ObjectStore, S3Config,
+    S3Integrity, WriteOptions, open_store,
+};
+
+use crate::contest::Contestant;
+use crate::job::{Job, Work};
+
+/// Ways: `write_chunk`; `unchecked`; `sha256` and `md5` as proof; otherwise `write_borrowed`. `fresh` reads
+/// unverified, into memory that each pass gets anew.
+pub fn server(job: Job) -> Contestant {
+    let store = open(&job);
+    let uris: Vec<String> = (0..job.streams).map(|n| uri(&job, &format!("object-{n}"))).collect();
+    let size = job.stream_bytes();
+    let mut memory = job.memory();
+    let blocks = block_checksums(&memory[..size], store.config().part_bytes());
+    Contestant::new(
+        || (),
+        move || {
+            thread::scope(|scope| {
+                for (uri, memory) in uris.iter().zip(memory.chunks_mut(size)) {
+                    let (store, way, blocks) = (&*store, job.way.as_str(), &blocks);
+                    scope.spawn(move || match job.work {
+                        Work::Write => write(store, uri, memory, way),
+                        Work::Read if way == "fresh" => drop(store.get(uri).expect("the object is read")),
+                        Work::Read if way == "unchecked" => {
+                            store.read_into(uri, 0, memory).expect("the object is read");
+                        }
+                        Work::Read => {
+                            store.read_into_verified(uri, 0, memory, blocks).expect("the object is good");
+                        }
+                    });
+                }
+            });
+        },
+    )
+}
+
+fn write(store: &dyn ObjectStore, uri: &str, data: &[u8], way: &str) {
+    let options = WriteOptions::default().size_hint_bytes(data.len() as u64);
+    let options = if way == "unchecked" { options.checksum(None) } else { options };
+    let mut writer = store.get_writer_with(uri, options).expect("a writer");
+    match way {
+        "write_chunk" => data.chunks(1 << 20).try_for_each(|chunk| writer.write_chunk(chunk)),
+        _ => writer.write_borrowed(data),
+    }
+    .expect("written");
+    writer.finalize().expect("an object");
+}
+
+/// Known beforehand, as a manifest tells them.
+fn block_checksums(data: &[u8], block_bytes: usize) -> BlockChecksums {
+    let sums = data.chunks(block_bytes).map(|block| Algorithm::Crc32c.checksum(block).value() as u32);
+    BlockChecksums::new(block_bytes as u64, data.len() as u64, sums.collect()).expect("a sum for each block")
+}
+
+pub fn uri(job: &Job, name: &str) -> String {
+    match job.storage.as_str() {
+        "s3" => format!("s3://bucket/{name}"),
+        _ => format!("az://account/container/{name}"),
+    }
+}
+
+pub fn open(job: &Job) -> Arc<dyn ObjectStore> {
+    let mut s3 = S3Config::new()
+        .endpoint(&format!("http://{}:{}", job.host, job.port))
+        .region("us-east-1")
+        .credentials("key", "secret", None);
+    let mut azure = AzureConfig::new()
+        .endpoint(&format!("http://{}:{}/account", job.host, job.port))
+        .account_key("c2VjcmV0");
+    match job.way.as_str() {
+        "sha256" => s3 = s3.integrity(S3Integrity::Sha256),
+        "md5" => azure = azure.integrity(AzureIntegrity::Md5),
+        "unchecked" => {
+            s3 = s3.integrity(S3Integrity::None);
+            azure = azure.integrity(AzureIntegrity::None);
+        }
+        _ => {}
+    }
+    let mut config = Config::builder()
+        .s3(s3)
+        .azure(azure)
+        .http(HttpConfig::new().response_timeout(Duration::from_secs(30)));
+    if job.part_bytes > 0 {
+        config = config.part_bytes(job.part_bytes);
+    }
+    if job.threads > 1 {
+        config = config.io_threads(job.threads);
+    }
+    open_store(&uri(job, "object"), &config.build().expect("settings that can be used")).expect("a store")
+}
