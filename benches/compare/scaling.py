@@ -91,10 +91,11 @@ class Constants(dict):
         return self[name]
 
 
-LIMITS = ["PART_BYTES_DEFAULT", "IO_THREADS_DEFAULT", "QUEUE_DEPTH_PARTS_DEFAULT", "OPEN_WRITERS_DEFAULT",
-          "TIMEOUT_SECS_DEFAULT", "ATTEMPTS_DEFAULT", "RETRY_PAUSE_FIRST", "RETRY_PAUSE_MAX", "PACE_FIRST", "PACE_MAX",
-          "S3_PARTS_MAX", "S3_PART_BYTES_MIN", "S3_KEYS_PER_REQUEST_MAX", "LIST_PAGE_OBJECTS", "CHECKSUM_BLOCKS_MAX",
-          "RECEIPT_POLL_MS_MAX", "CHECKPOINT_THREADS_MIN"]
+LIMITS = ["PART_BYTES_DEFAULT", "IO_THREADS_DEFAULT", "IO_THREADS_DEFAULT_SERVER", "QUEUE_DEPTH_PARTS_DEFAULT",
+          "OPEN_WRITERS_DEFAULT", "TIMEOUT_SECS_DEFAULT", "ATTEMPTS_DEFAULT", "THROTTLED_ATTEMPTS_FACTOR",
+          "RETRY_PAUSE_FIRST", "RETRY_PAUSE_MAX", "PACE_FIRST", "PACE_MAX", "S3_PARTS_MAX", "S3_PART_BYTES_MIN",
+          "S3_KEYS_PER_REQUEST_MAX", "LIST_PAGE_OBJECTS", "CHECKSUM_BLOCKS_MAX", "RECEIPT_POLL_MS_MAX",
+          "CHECKPOINT_THREADS_MIN"]
 
 
 def limits():
@@ -143,8 +144,10 @@ class Plan:
     def __init__(self, c, ranks, state_bytes, **how):
         self.c, self.ranks, self.state_bytes = c, ranks, state_bytes
         self.part_bytes = how.pop("part_bytes", c.PART_BYTES_DEFAULT)
-        self.io_threads = how.pop("io_threads", c.IO_THREADS_DEFAULT)
+        self.io_threads = how.pop("io_threads", c.IO_THREADS_DEFAULT_SERVER)
         self.attempts_max = how.pop("attempts_max", c.ATTEMPTS_DEFAULT)
+        self.as_it_was = how.pop("as_it_was", False)  # the policy before: no factor, and each 503 doubles the pace
+        self.timeout_s = how.pop("timeout_s", c.TIMEOUT_SECS_DEFAULT)
         self.pace_max_s = how.pop("pace_max_s", c.PACE_MAX)
         self.ranks_per_node = how.pop("ranks_per_node", 8)
         self.ranks_per_process = how.pop("ranks_per_process", 1)
@@ -158,6 +161,12 @@ class Plan:
     @property
     def parts(self):
         return max(1, math.ceil(self.state_bytes / self.part_bytes))
+
+    @property
+    def throttled_attempts_max(self):
+        """Retrier::pause_after: more of them, but where one was asked for it is one."""
+        once = self.as_it_was or self.attempts_max <= 1
+        return self.attempts_max * (1 if once else self.c.THROTTLED_ATTEMPTS_FACTOR)
 
     @property
     def processes(self):
@@ -271,12 +280,13 @@ START, WAKE, ARRIVE, DONE, REFUSED = range(5)
 class Process:
     """A process with a store of its own: src/backend/http/retry.rs keeps one pace for all its threads."""
 
-    __slots__ = ("steps", "at", "to_start", "under_way", "deadline", "interval", "next_start", "failed", "phase",
-                 "ended_s")
+    __slots__ = ("steps", "at", "to_start", "under_way", "deadline", "interval", "next_start", "slowed", "failed",
+                 "phase", "ended_s")
 
     def __init__(self, steps):
         self.steps, self.at, self.to_start, self.under_way = steps, -1, 0, 0
         self.deadline = self.interval = self.next_start = 0.0
+        self.slowed = -math.inf  # when the interval last doubled
         self.failed, self.phase, self.ended_s = False, "save", None
 
     def turn(self, now):
@@ -287,8 +297,11 @@ class Process:
         self.next_start = start + self.interval
         return start - now
 
-    def slow_down(self, now, pace_first, pace_max):
-        self.interval = min(max(self.interval * 2, pace_first), pace_max)
+    def slow_down(self, started, now, pace_first, pace_max):
+        """Pace::slow_down: what was under way when the interval doubled does not double it again."""
+        if started >= self.slowed:
+            self.interval = min(max(self.interval * 2, pace_first), pace_max)
+            self.slowed = now
         self.next_start = max(self.next_start, now)
 
     def shrink(self, pace_first):
@@ -317,13 +330,13 @@ class Simulation:
         for process in self.processes:
             self.push(self.random.uniform(0, plan.start_spread_s), START, process)
 
-    def push(self, at_s, event, process, number=0, deadline=0.0):
+    def push(self, at_s, event, process, number=0, deadline=0.0, started=0.0):
         self.order += 1
-        heapq.heappush(self.heap, (at_s, self.order, event, process, number, deadline))
+        heapq.heappush(self.heap, (at_s, self.order, event, process, number, deadline, started))
 
     def run(self):
         while self.heap:
-            now, _, event, process, number, deadline = heapq.heappop(self.heap)
+            now, _, event, process, number, deadline, started = heapq.heappop(self.heap)
             if event == DONE:
                 self.done += 1
                 process.shrink(self.c.PACE_FIRST)
@@ -335,7 +348,7 @@ class Simulation:
             elif process.failed:  # Nothing more is sent after a writer's first error.
                 self.withdrawn += 1
             elif event == REFUSED:
-                self.refused(process, now, number, deadline)
+                self.refused(process, now, number, deadline, started)
             elif event == WAKE:
                 self.wake(process, now, number, deadline)
             else:
@@ -349,7 +362,7 @@ class Simulation:
             return self.finished(process, now)
         step = process.steps[process.at]
         if step.job:
-            process.deadline = now + self.c.TIMEOUT_SECS_DEFAULT - 1  # Deadline::for_work
+            process.deadline = now + self.plan.timeout_s - 1  # Deadline::for_work
         process.to_start = step.count
         for _ in range(min(step.width, step.count)):
             self.begin(process, now, process.deadline)
@@ -364,7 +377,7 @@ class Simulation:
         if process.failed:
             return
         if process.to_start > 0:
-            self.begin(process, now, now + self.c.TIMEOUT_SECS_DEFAULT)  # a job of its own
+            self.begin(process, now, now + self.plan.timeout_s)  # a job of its own
         elif process.under_way == 0:
             self.next_step(process, now)
 
@@ -389,15 +402,16 @@ class Simulation:
         else:
             tokens[step.partition] = there
             self.refusals += 1
-            self.push(now + self.c.refusal_s, REFUSED, process, number, deadline)
+            self.push(now + self.c.refusal_s, REFUSED, process, number, deadline, now)
 
-    def refused(self, process, now, number, deadline):
+    def refused(self, process, now, number, deadline, started):
         """Retrier::pause_after, of Verdict::Throttled(None): S3 names no time."""
         c = self.c
-        process.slow_down(now, c.PACE_FIRST, self.plan.pace_max_s)
+        started = now if self.plan.as_it_was else started
+        process.slow_down(started, now, c.PACE_FIRST, self.plan.pace_max_s)
         bound = min(c.RETRY_PAUSE_FIRST * 2 ** min(number - 1, 16), c.RETRY_PAUSE_MAX)
         pause = bound * self.random.random()
-        if number >= self.plan.attempts_max or pause >= deadline - now:
+        if number >= self.plan.throttled_attempts_max or pause >= deadline - now:
             self.given_up += 1
             self.fail(process, now)
         else:
@@ -580,7 +594,8 @@ def table_of_finalizer(c):
 
 def table_of_one_object(c):
     """What one object admits: parts, and on Azure requests; larger parts are taken by themselves beyond."""
-    rows = [["medium", "part_bytes", "largest shard of such parts", "requests/s at 4 I/O threads", "of"]]
+    rows = [["medium", "part_bytes", "largest shard of such parts",
+             f"requests/s at {c.IO_THREADS_DEFAULT_SERVER} I/O threads", "of"]]
     for medium, parts_max, part_bytes in [
         ("s3", c.S3_PARTS_MAX, c.S3_PART_BYTES_MIN), ("s3", c.S3_PARTS_MAX, 8 * MIB), ("s3", c.S3_PARTS_MAX, 64 * MIB),
         ("azure", c.azure_blocks_max, 8 * MIB), ("azure", c.azure_blocks_max, 64 * MIB),
@@ -615,15 +630,21 @@ def table_of_files(c):
     return rows
 
 
+BEFORE = {"io_threads": 4, "as_it_was": True}
 HOW = {"start_spread_s": "starts within {} s", "folders": "{} partitions", "ranks_per_process": "{} ranks a process",
-       "io_threads": "{} I/O threads", "attempts_max": "{} attempts", "pace_max_s": "pace down to one in {} s"}
+       "io_threads": "{} I/O threads", "attempts_max": "attempts_max {}", "timeout_s": "timeout {} s",
+       "pace_max_s": "pace down to one in {} s"}
 P64 = {"part_bytes": 64 * MIB}
 # Ranks, state of each, and what is not as by default.
 QUICK = [
     (512, GIB, {}),
-    (512, GIB, {"io_threads": 16}),
+    (512, GIB, {"io_threads": 4}),
+    (512, GIB, {**BEFORE, "io_threads": 16}),
+    (512, GIB, BEFORE),
     (512, GIB, P64),
+    (512, GIB, {**P64, "io_threads": 4}),
     (10_000, 64 * MIB, P64),
+    (10_000, 64 * MIB, {**P64, **BEFORE}),
     (10_000, 64 * MIB, {**P64, "start_spread_s": 1}),
     (10_000, 64 * MIB, {**P64, "start_spread_s": 10}),
     (10_000, 64 * MIB, {**P64, "tried": True}),
@@ -632,9 +653,10 @@ QUICK = [
     (10_000, 64 * MIB, {**P64, "io_threads": 64}),
     (10_000, 64 * MIB, {**P64, "receipts": False}),
     (10_000, 64 * MIB, {}),
-    (10_000, 64 * MIB, {"attempts_max": 20}),
+    (10_000, 64 * MIB, BEFORE),
 ]
 LONG = [
+    (10_000, 64 * MIB, {"io_threads": 4}),
     (10_000, 64 * MIB, {"start_spread_s": 1}),
     (10_000, 64 * MIB, {"start_spread_s": 10}),
     (10_000, 64 * MIB, {"part_bytes": 16 * MIB}),
@@ -643,14 +665,17 @@ LONG = [
     (10_000, 64 * MIB, {"folders": SPREAD}),
     (10_000, 64 * MIB, {"ranks_per_process": 8}),
     (10_000, GIB, P64),
-    (10_000, GIB, {**P64, "attempts_max": 20}),
-    (10_000, GIB, {**P64, "attempts_max": 20, "folders": SPREAD}),
-    (10_000, GIB, {**P64, "attempts_max": 20, "ranks_per_process": 8, "io_threads": 16}),
+    (10_000, GIB, {**P64, **BEFORE}),
+    (10_000, GIB, {**P64, "folders": SPREAD}),
+    (10_000, GIB, {**P64, "ranks_per_process": 8}),
+    (10_000, GIB, {}),
     (10_000, GIB, {"attempts_max": 20}),
-    (10_000, GIB, {"attempts_max": 40}),
+    (10_000, GIB, {"timeout_s": 600}),
+    (10_000, GIB, {"io_threads": 4}),
     (20_000, 64 * MIB, P64),
+    (20_000, 64 * MIB, {}),
     (40_000, 64 * MIB, P64),
-    (40_000, 64 * MIB, {**P64, "attempts_max": 20}),
+    (40_000, 64 * MIB, {**P64, **BEFORE}),
 ]
 
 
@@ -658,6 +683,7 @@ def name_of(how):
     words = [text.format(how[name]) for name, text in HOW.items() if name in how]
     words += ["conditions tried before"] if how.get("tried") else []
     words += ["no receipts"] if not how.get("receipts", True) else []
+    words += ["the policy before"] if how.get("as_it_was") else []
     return ", ".join(words) or "as by default"
 
 
@@ -737,18 +763,24 @@ def check(c):
     assert (len(trial_of_put(0)), len(trial_of_complete(0))) == (c.s3_trial_put, c.s3_trial_complete)
 
     for how in ({"admits": (20, 20)}, {"admits": (20, 20), "folders": 4, "start_spread_s": 1},
-                {"admits": (40, 40), "ranks_per_process": 4, "attempts_max": 3}):
+                {"admits": (40, 40), "ranks_per_process": 4, "attempts_max": 1}):
         first, again, other = (Simulation(Plan(c, 200, 40 * MIB, **how), seed).run() for seed in (1, 1, 2))
         assert first.told() == again.told(), "a seed gives one outcome"
-        assert first.told() != other.told(), "chance is in it"
+        assert first.told() != other.told() or "attempts_max" in how, "chance is in it"
         for run in (first, other):
             assert run.begun == run.done + run.given_up + run.withdrawn, "every request ends once"
             assert run.attempts == run.done + run.refusals, "so does every attempt"
-            assert run.attempts_most <= run.plan.attempts_max
+            assert run.attempts_most <= run.plan.throttled_attempts_max
             admitted = sum(sum(rates) for rates in run.rate) * (run.ended_s + c.burst_s)
             assert run.done <= admitted, "no more is admitted than there is"
             assert (run.committed_s is None) == (run.lost > 0 or run.processes[0].failed)
-    assert first.lost > 0, "three attempts are too few"
+    assert (first.attempts_most, first.lost > 0) == (1, True), "one attempt is one, and too few"
+    assert Plan(c, 1, 1).throttled_attempts_max == c.ATTEMPTS_DEFAULT * c.THROTTLED_ATTEMPTS_FACTOR
+
+    process = Process([])
+    for started, expected in [(1.0, 1), (1.0, 1), (1.9, 1), (2.0, 2), (2.5, 4)]:  # Refused at 2, and at 2.5.
+        process.slow_down(started, max(2.0, started), c.PACE_FIRST, c.PACE_MAX)
+        assert process.interval == c.PACE_FIRST * expected, "a burst counts once"
 
     endless = {"admits": (1e12, 1e12)}
     alone, many = (Plan(c, ranks, 40 * MIB, **endless) for ranks in (1, 500))
