@@ -97,9 +97,9 @@
 //!
 //! Every call gives up after [`Config::timeout`] without progress of its own, and its error says which
 //! thread has been in what for how long. (A wait for room in the queue or for a buffer, and the commit's
-//! sync, have that one timeout, whatever other writers achieve meanwhile.) Borrowed memory is the exception that safety demands: `write_borrowed` and
-//! `read_into` return only when no thread can touch the memory any more; jobs still queued are
-//! withdrawn, and a system call in progress is waited out and logged.
+//! sync, have that one timeout, whatever other writers achieve meanwhile.) Borrowed memory is the exception
+//! that safety demands: `write_borrowed`, `read_into` and `put_many` return only when no thread can touch the
+//! memory any more; jobs still queued are withdrawn, and a system call in progress is waited out and logged.
 //!
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
 //! A panic in an I/O thread is the outcome of that job, and the pool lives on. Shutdown is drop order.

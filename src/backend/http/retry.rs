@@ -5,8 +5,8 @@
 //! together do not come back together. A server that asks for less slows every thread of the store:
 //! requests then start one interval apart, the interval doubles with such an answer and shrinks with each
 //! success. Answers to requests that were under way when it doubled say nothing new: otherwise a store
-//! with many threads would slow down far more than one with few. Source of the shape: Amazon Builders' Library, "Timeouts, retries and backoff with
-//! jitter".
+//! with many threads would slow down far more than one with few. Source of the shape: Amazon Builders'
+//! Library, "Timeouts, retries and backoff with jitter".
 
 use std::time::{Duration, Instant};
 
