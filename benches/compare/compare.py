@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares Syncline with its peers and with the limits of the machine, in turns, and keeps the table.
 
-    benches/compare/compare.py                     everything: about 40 minutes on two CPUs
+    benches/compare/compare.py                     everything: a minute or more for each of some thirty cells
     benches/compare/compare.py --cells 's3|az'     the cells whose title matches
     benches/compare/compare.py --smoke             ours and the limits, small and once: does it still run?
 

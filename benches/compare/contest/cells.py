@@ -57,6 +57,8 @@ class Cell:
     about: str = ""
     # Objects of a pass.
     objects: int = 1
+    # Whether all rows do the same work, so that their ratios mean something.
+    alike: bool = True
 
     @property
     def object_bytes(self):
@@ -196,7 +198,7 @@ def compressed(tools, path, size_bytes):
     for level in (1, 3, 9):
         rows.append(make.rust(f"syncline, zstd:{level}", "local", note=OURS_CHECKED, way=f"zstd:{level}", source=path))
         rows.append(make.program(f"zstd -{level} -T2", "zstd", "checksum of frames; from a file in memory", way=str(level), threads=2, file=path))
-    return Cell("file, write, compressed", "write", "file", rows, size_bytes, f"The file is {os.path.basename(path)}.")
+    return Cell("file, write, compressed", "write", "file", rows, size_bytes, f"The file is {os.path.basename(path)}.", alike=False)
 
 
 def safety(tools, size_bytes):
@@ -232,8 +234,8 @@ def safety(tools, size_bytes):
         net.rust("s3://, verified", "server", work="read"),
         net.rust("s3://, not verified", "server", work="read", way="unchecked"),
     ]
-    return [Cell("the cost of safety, write", "write", "", writes, size_bytes),
-            Cell("the cost of safety, read", "read", "", reads, size_bytes)]
+    return [Cell("the cost of safety, write", "write", "", writes, size_bytes, alike=False),
+            Cell("the cost of safety, read", "read", "", reads, size_bytes, alike=False)]
 
 
 def limits(tools, size_bytes):

@@ -23,7 +23,8 @@ def rows(cell):
                 "mib_per_s": statistics.median(rates), "mib_per_s_min": min(rates), "mib_per_s_max": max(rates),
                 "cpu_s_per_gb": statistics.median(cpu),
                 "peak_mib": max(sample["peak_bytes"] for sample in row.samples) / MIB,
-                "of_ours": ratio(row, ours), "of_limit": ratio(row, limit), "samples": row.samples,
+                "of_ours": ratio(row, ours) if cell.alike else None,
+                "of_limit": ratio(row, limit) if cell.alike else None, "samples": row.samples,
             }
         yield told
 

@@ -60,7 +60,7 @@ pub fn local(job: Job) -> Contestant {
 }
 
 /// `write_chunk`, `unchecked` (no checksum), `zstd:LEVEL`; otherwise `write_borrowed`.
-fn write_object(store: &dyn ObjectStore, uri: &str, data: &[u8], way: &str) {
+pub fn write_object(store: &dyn ObjectStore, uri: &str, data: &[u8], way: &str) {
     let options = WriteOptions::default().size_hint_bytes(data.len() as u64);
     let options = match way {
         "unchecked" => options.checksum(None),
@@ -77,7 +77,7 @@ fn write_object(store: &dyn ObjectStore, uri: &str, data: &[u8], way: &str) {
 }
 
 /// `unchecked` reads without verification, `fresh` too, into memory that each pass gets anew.
-fn read_object(store: &dyn ObjectStore, uri: &str, memory: &mut [u8], blocks: &BlockChecksums, way: &str) {
+pub fn read_object(store: &dyn ObjectStore, uri: &str, memory: &mut [u8], blocks: &BlockChecksums, way: &str) {
     match way {
         "fresh" => return drop(store.get(uri).expect("the object is read")),
         "unchecked" => store.read_into(uri, 0, memory),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use syncline::{
     Algorithm, AzureConfig, AzureIntegrity, BlockChecksums, Config, HttpConfig, ObjectStore, S3Config,
-    S3Integrity, WriteOptions, open_store,
+    S3Integrity, open_store,
 };
 
 use crate::contest::Contestant;
 use crate::job::{Job, Work};
+use crate::local::{read_object, write_object};
 
 /// Ways: `write_chunk`; `unchecked`; `sha256` and `md5` as proof; otherwise `write_borrowed`. `fresh` reads
 /// unverified, into memory that each pass gets anew.
@@ -27,31 +28,13 @@ pub fn server(job: Job) -> Contestant {
                 for (uri, memory) in uris.iter().zip(memory.chunks_mut(size)) {
                     let (store, way, blocks) = (&*store, job.way.as_str(), &blocks);
                     scope.spawn(move || match job.work {
-                        Work::Write => write(store, uri, memory, way),
-                        Work::Read if way == "fresh" => drop(store.get(uri).expect("the object is read")),
-                        Work::Read if way == "unchecked" => {
-                            store.read_into(uri, 0, memory).expect("the object is read");
-                        }
-                        Work::Read => {
-                            store.read_into_verified(uri, 0, memory, blocks).expect("the object is good");
-                        }
+                        Work::Write => write_object(store, uri, memory, way),
+                        Work::Read => read_object(store, uri, memory, blocks, way),
                     });
                 }
             });
         },
     )
-}
-
-fn write(store: &dyn ObjectStore, uri: &str, data: &[u8], way: &str) {
-    let options = WriteOptions::default().size_hint_bytes(data.len() as u64);
-    let options = if way == "unchecked" { options.checksum(None) } else { options };
-    let mut writer = store.get_writer_with(uri, options).expect("a writer");
-    match way {
-        "write_chunk" => data.chunks(1 << 20).try_for_each(|chunk| writer.write_chunk(chunk)),
-        _ => writer.write_borrowed(data),
-    }
-    .expect("written");
-    writer.finalize().expect("an object");
 }
 
 /// Known beforehand, as a manifest tells them.
