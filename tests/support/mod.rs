@@ -1,5 +1,5 @@
 //! What several test files need: places to write to, and data that is not all alike.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
 use std::sync::Arc;
 
@@ -7,9 +7,11 @@ use syncline::{AlignedVec, Config, ConfigBuilder, ObjectMeta, ObjectStore, Resul
 use tempfile::TempDir;
 
 pub mod data;
+pub mod figures;
 pub mod servers;
 
 pub use data::noise;
+pub use figures::long;
 
 /// A store over some medium, and a base URI below which the test may do what it likes.
 pub struct Place {
