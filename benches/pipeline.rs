@@ -1,4 +1,5 @@
-//! The engine without a disk: every way into `mem://`, with and without the checksum, against memcpy.
+//! The engine without a disk: every way into `mem://`, with and without the checksum, against memcpy; and what it
+//! costs to start it.
 
 use std::hint::black_box;
 
@@ -60,5 +61,21 @@ fn reads(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, writes, reads);
+/// What a program pays before its first byte moves: a store of its own, its threads, its first object.
+fn startup(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("startup");
+    group.sample_size(10);
+    group.bench_function("open a store, close it", |bencher| {
+        bencher.iter(|| drop(open_store(black_box(URI), &Config::default()).expect("mem:// opens")));
+    });
+    group.bench_function("open a store, write the first byte, close it", |bencher| {
+        bencher.iter(|| {
+            let store = open_store(black_box(URI), &Config::default()).expect("mem:// opens");
+            store.put(URI, b"1").expect("the object is written")
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, startup, writes, reads);
 criterion_main!(benches);

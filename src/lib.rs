@@ -244,7 +244,7 @@ mod time;
 mod uri;
 mod writer;
 
-pub use backend::{IoMode, ObjectMeta, Orphan, Proof, WriteReport};
+pub use backend::{Durability, IoMode, Medium, ObjectMeta, Orphan, Proof, WriteReport};
 pub use buffer::AlignedVec;
 pub use bytes::Bytes;
 pub use config::{

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::backend::{
-    Alignment, Backend, IoMode, Names, ObjectMeta, Orphan, PartView, Published, Receipt, Source,
+    Alignment, Backend, IoMode, Medium, Names, ObjectMeta, Orphan, PartView, Published, Receipt, Source,
     Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, Result};
@@ -103,6 +103,10 @@ pub(crate) struct FaultyBackend {
 impl Backend for FaultyBackend {
     fn uri(&self, key: &str) -> String {
         self.inner.uri(key)
+    }
+
+    fn medium(&self, key: &str) -> Result<Medium> {
+        self.inner.medium(key)
     }
 
     fn begin(&self, key: &str, spec: UploadSpec, deadline: &Deadline) -> Result<Arc<dyn Upload>> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::backend::spare::Spare;
 use crate::backend::temporary::check_temporary;
 use crate::backend::{
-    Alignment, Backend, IoMode, ObjectMeta, Orphan, PartView, Published, Receipt, Source, Upload,
+    Alignment, Backend, Durability, IoMode, Medium, ObjectMeta, Orphan, PartView, Published, Receipt, Source, Upload,
     UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +49,10 @@ impl MemoryBackend {
 impl Backend for MemoryBackend {
     fn uri(&self, key: &str) -> String {
         format!("mem://{}/{key}", self.name)
+    }
+
+    fn medium(&self, _: &str) -> Result<Medium> {
+        Ok(Medium::new("memory", Durability::Memory))
     }
 
     fn begin(&self, key: &str, spec: UploadSpec, _: &Deadline) -> Result<Arc<dyn Upload>> {

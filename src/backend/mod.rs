@@ -38,6 +38,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod http;
+mod medium;
 mod memory;
 mod posix;
 mod published;
@@ -48,6 +49,7 @@ mod temporary;
 pub(crate) use azure::open_azure;
 pub(crate) use direct::open_direct;
 pub(crate) use file::open_file;
+pub use medium::{Durability, Medium};
 pub(crate) use memory::MemoryBackend;
 pub(crate) use published::{Names, Published, told_visible};
 pub(crate) use s3::open_s3;
@@ -272,6 +274,14 @@ pub(crate) struct Receipt {
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// The URI of the object with this key; for messages and listings.
     fn uri(&self, key: &str) -> String;
+
+    /// What the object with this key is kept on, or would be. The default is that of servers: named as their
+    /// scheme, durable once they have answered.
+    fn medium(&self, key: &str) -> Result<Medium> {
+        let uri = self.uri(key);
+        let scheme = uri.split("://").next().unwrap_or_default();
+        Ok(Medium::new(scheme, Durability::Promised))
+    }
 
     /// Opens an upload. Nothing becomes visible.
     fn begin(&self, key: &str, spec: UploadSpec, deadline: &Deadline) -> Result<Arc<dyn Upload>>;

@@ -45,6 +45,7 @@ pub fn save(session: &Session, args: &Save) -> Result<(), Failure> {
             "save {base}: {layout} exists already; leave --ts out, or give a later one"
         )));
     }
+    session.caution(&**store.store(), base);
 
     let total_bytes = files.iter().map(|file| file.size_bytes).sum();
     let bar = session.progress.bar("save", Some(total_bytes));

@@ -31,6 +31,7 @@ pub fn put(session: &Session, args: &Put) -> Result<(), Failure> {
         (Input::open(&args.file)?, put_uri(&args.file, &args.uri)?)
     };
     let store = session.store(&uri)?;
+    session.caution(&*store, &uri);
     let mut options = WriteOptions::default();
     if let Some(bytes) = input.size_bytes() {
         options = options.size_hint_bytes(bytes);

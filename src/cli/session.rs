@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use syncline::{Config, ObjectStore, open_store};
+use syncline::{Config, Durability, ObjectStore, open_store};
 
 use crate::args::Common;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, printable};
 use crate::progress::Progress;
 use crate::signals::Stop;
 
@@ -50,6 +50,17 @@ impl Session {
         let store = open_store(uri, &self.config)?;
         stores.insert(root.to_owned(), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// Tells on standard error, before anything is entrusted to `uri`, what its filesystem does not promise. An
+    /// error of looking is left to the writing.
+    pub fn caution(&self, store: &dyn ObjectStore, uri: &str) {
+        if let Ok(medium) = store.medium(uri)
+            && medium.durability == Durability::NotPromised
+            && let Some(caution) = medium.caution()
+        {
+            eprintln!("syncline: {}: {caution}", printable(uri));
+        }
     }
 }
 

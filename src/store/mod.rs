@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::backend::{ObjectMeta, Orphan, WriteReport};
+use crate::backend::{Medium, ObjectMeta, Orphan, WriteReport};
 use crate::config::Config;
 use crate::encode::{BlockChecksums, Compression, Filter};
 use crate::error::{ErrorKind, Result};
@@ -334,6 +334,24 @@ pub trait ObjectStore: Send + Sync {
         let _ = (base, uris);
         Ok(None)
     }
+
+    /// What an object is kept on, or would be: a filesystem, memory, a server; and whether what `finalize` promises
+    /// withstands a power cut there. A `file://` or `direct://` store warns (crate `log`) when it is first
+    /// written to where that is not promised: NFS, Lustre, gcsfuse.
+    ///
+    /// ```
+    /// # fn main() -> syncline::Result<()> {
+    /// let store = syncline::store_for_uri("file:///dev/shm")?;
+    /// let medium = store.medium("file:///dev/shm/run7")?;
+    /// assert_eq!(medium.durability, syncline::Durability::Memory);
+    /// println!("{}", medium.caution().unwrap()); // tmpfs is memory: ...
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What the filesystem reports.
+    fn medium(&self, uri: &str) -> Result<Medium>;
 
     /// The store's settings.
     fn config(&self) -> &Config;

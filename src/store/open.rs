@@ -10,7 +10,7 @@ use super::{
     WriteOptions, many,
 };
 use crate::backend::{
-    Backend, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_azure, open_direct,
+    Backend, Medium, MemoryBackend, ObjectMeta, Orphan, UploadSpec, Walk, open_azure, open_direct,
     open_file, open_s3,
 };
 use crate::buffer::AlignedVec;
@@ -386,6 +386,12 @@ impl ObjectStore for Store {
         self.engine.call("follow links", &uri, move |deadline| {
             backend.link_leaving(&root, &keys, deadline)
         })
+    }
+
+    fn medium(&self, uri: &str) -> Result<Medium> {
+        let Named { uri, key } = self.prefix(uri)?;
+        let backend = Arc::clone(&self.backend);
+        self.engine.call("look at filesystem", &uri, move |_| backend.medium(&key))
     }
 
     fn config(&self) -> &Config {

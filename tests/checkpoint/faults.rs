@@ -7,7 +7,7 @@ use std::time::Duration;
 use syncline::checkpoint::{CheckpointInfo, CheckpointStore};
 use syncline::{
     AlignedVec, BlockChecksums, Bytes, CompressedForm, Config, Error, ErrorKind, Filter, FrameScan,
-    ObjectList, ObjectMeta, ObjectStore, ObjectWriter, Orphan, ReadReport, Result, ScanOptions,
+    Medium, ObjectList, ObjectMeta, ObjectStore, ObjectWriter, Orphan, ReadReport, Result, ScanOptions,
     WriteOptions, open_store,
 };
 
@@ -154,6 +154,9 @@ impl ObjectStore for Faulty {
     }
     fn delete_orphan(&self, orphan: &Orphan) -> Result<()> {
         self.inner.delete_orphan(orphan)
+    }
+    fn medium(&self, uri: &str) -> Result<Medium> {
+        self.inner.medium(uri)
     }
     fn config(&self) -> &Config {
         self.inner.config()

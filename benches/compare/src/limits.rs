@@ -189,7 +189,7 @@ pub fn socket(job: Job) -> Contestant {
             stream
         })
         .collect();
-    let part_bytes = job.part_bytes;
+    let (part_bytes, object_bytes) = (job.part_bytes, job.stream_bytes());
     let expected = {
         let mut part = AlignedVec::zeroed(part_bytes).expect("there is memory");
         fill(&mut part);
@@ -212,7 +212,7 @@ pub fn socket(job: Job) -> Contestant {
                                 Work::Write if fused => send_fused(stream, number, part),
                                 Work::Write => send(stream, number, part, checked),
                                 Work::Read => {
-                                    fetch(stream, number, part);
+                                    fetch(stream, number * part_bytes % object_bytes, part);
                                     let sum = checked.then(|| Algorithm::Crc32c.checksum(part));
                                     assert!(sum.is_none_or(|sum| sum == expected), "the bytes are right");
                                 }
@@ -257,8 +257,7 @@ fn send_fused(stream: &mut TcpStream, number: usize, part: &[u8]) {
     answer_head(&mut BufReader::with_capacity(4096, stream));
 }
 
-fn fetch(stream: &mut TcpStream, number: usize, part: &mut [u8]) {
-    let start = number * part.len();
+fn fetch(stream: &mut TcpStream, start: usize, part: &mut [u8]) {
     let head = format!(
         "GET /bucket/raw HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes={start}-{}\r\n\r\n",
         start + part.len() - 1

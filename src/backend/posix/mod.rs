@@ -2,6 +2,7 @@
 
 mod directory;
 mod extent;
+mod filesystem;
 mod links;
 mod upload;
 mod walk;
@@ -15,11 +16,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC};
 use rustix::fs::CWD;
 
 use crate::backend::{
-    Alignment, Backend, IoMode, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
+    Alignment, Backend, IoMode, Medium, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{DELETES_AT_ONCE, DESCRIPTORS_ASSUMED, DURABLE_DIRECTORIES_MAX};
@@ -28,6 +28,7 @@ use crate::time::Deadline;
 
 use crate::backend::temporary::check_temporary;
 use directory::{Directory, Identity};
+pub(super) use filesystem::is_memory_filesystem;
 use links::link_leaving;
 use upload::PosixUpload;
 use walk::{DirectoryWalk, Select};
@@ -48,11 +49,19 @@ pub(super) struct PosixBackend<A> {
     durable: Mutex<HashMap<PathBuf, Identity>>,
     /// Directories that uploads have open at present.
     open: Mutex<HashMap<PathBuf, Weak<Directory>>>,
+    /// Filesystems that were warned of.
+    cautioned: Mutex<HashSet<String>>,
 }
 
 impl<A: Access> PosixBackend<A> {
     pub fn new(scheme: &'static str, access: A) -> PosixBackend<A> {
-        PosixBackend { scheme, access, durable: Mutex::default(), open: Mutex::default() }
+        PosixBackend {
+            scheme,
+            access,
+            durable: Mutex::default(),
+            open: Mutex::default(),
+            cautioned: Mutex::default(),
+        }
     }
 
     /// Makes `directory` and all above it, and makes each entry durable in its parent: those made here,
@@ -110,6 +119,7 @@ impl<A: Access> PosixBackend<A> {
             Ok(directory) if self.is_durable(parent, directory.identity()) => directory,
             _ => {
                 self.make_durable(parent)?;
+                self.caution(parent);
                 Directory::open(parent).map_err(|e| at(parent, "open directory", e))?
             }
         };
@@ -117,6 +127,17 @@ impl<A: Access> PosixBackend<A> {
         open.retain(|_, directory| directory.strong_count() > 0);
         open.insert(parent.to_path_buf(), Arc::downgrade(&directory));
         Ok(directory)
+    }
+
+    /// Says once of each kind of filesystem what is not promised on it. Asked for when a directory is first
+    /// written to, so that it costs no object a system call.
+    fn caution(&self, directory: &Path) {
+        let Ok(medium) = filesystem::medium(directory) else { return };
+        if let Some(caution) = medium.caution()
+            && lock(&self.cautioned).insert(medium.name)
+        {
+            log::warn!("{}: {caution}", directory.display());
+        }
     }
 
     fn walk(&self, prefix: &str, select: Select) -> DirectoryWalk {
@@ -127,6 +148,10 @@ impl<A: Access> PosixBackend<A> {
 impl<A: Access + 'static> Backend for PosixBackend<A> {
     fn uri(&self, key: &str) -> String {
         format!("{}:///{key}", self.scheme)
+    }
+
+    fn medium(&self, key: &str) -> Result<Medium> {
+        filesystem::medium(&path_of(key))
     }
 
     fn begin(&self, key: &str, spec: UploadSpec, _: &Deadline) -> Result<Arc<dyn Upload>> {
@@ -262,14 +287,6 @@ impl Source for PosixSource {
             }
         }
     }
-}
-
-/// ramfs, from linux/magic.h.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
-
-/// Whether files of this filesystem are page cache and nothing else.
-pub(super) fn is_memory_filesystem(kind: FsType) -> bool {
-    kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
 }
 
 fn path_of(key: &str) -> PathBuf {
