@@ -110,6 +110,7 @@ impl<A: Access> PosixBackend<A> {
     fn open_parent(&self, parent: &Path) -> Result<Arc<Directory>> {
         let shared = lock(&self.open).get(parent).and_then(Weak::upgrade);
         if let Some(directory) = shared
+            && !directory.has_failed()
             && directory.identity().is_some_and(|known| Identity::of(CWD, parent) == Some(known))
             && self.is_durable(parent, directory.identity())
         {
@@ -407,6 +408,18 @@ mod tests {
         fn prepare(&self, _: &File) -> Result<(Alignment, IoMode)> {
             Ok((Alignment::NONE, IoMode::Buffered))
         }
+    }
+
+    #[test]
+    fn a_directory_whose_sync_failed_is_opened_anew() {
+        let scratch = tempfile::tempdir().unwrap();
+        let backend = PosixBackend::new("file", Plain);
+        let open = || backend.open_parent(scratch.path()).unwrap();
+        let first = open();
+        assert!(Arc::ptr_eq(&first, &open()), "uploads share it");
+        first.latched(Err(io::Error::from_raw_os_error(libc::EIO))).unwrap_err();
+        let second = open();
+        assert!(!Arc::ptr_eq(&first, &second) && !second.has_failed());
     }
 
     #[test]
