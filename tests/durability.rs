@@ -1,9 +1,10 @@
 //! The order of the system calls of a save, as strace sees them: what is durable before what is visible.
 #![cfg(feature = "cli")]
 
-use std::collections::HashMap;
+#[path = "support/strace.rs"]
+mod strace;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// One system call that matters for durability.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,56 +17,21 @@ enum Call {
     Rename(PathBuf, PathBuf),
 }
 
-/// Runs the command line under strace and returns its calls in order. Fails where strace cannot run.
+/// Runs the command line and returns its calls in the order in which they ended.
 fn trace(arguments: &[&str], scratch: &Path) -> Vec<Call> {
-    let log = scratch.join("trace");
-    let calls = "trace=mkdir,mkdirat,fsync,fdatasync,pwrite64,rename,renameat,renameat2";
-    let status = Command::new("strace")
-        .args(["-f", "-y", "-qq", "-s", "4096", "-e", calls, "-o"])
-        .arg(&log)
-        .arg(env!("CARGO_BIN_EXE_syncline"))
-        .args(arguments)
-        .status()
-        .expect("strace is needed: install the Debian package strace");
-    assert!(status.success(), "{status}");
-    let text = std::fs::read_to_string(&log).unwrap();
-    // A call that another thread interrupts in the log comes in two lines: count it where it ends.
-    let mut unfinished: HashMap<&str, String> = HashMap::new();
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let (pid, call) = line.split_once(' ').unwrap();
-        let call = call.trim_start();
-        let whole = if let Some(start) = call.strip_suffix(" <unfinished ...>") {
-            unfinished.insert(pid, start.to_owned());
-            continue;
-        } else if call.starts_with("<... ") {
-            let rest = call.split_once(" resumed>").unwrap().1;
-            unfinished.remove(pid).unwrap() + rest
-        } else {
-            call.to_owned()
-        };
-        if whole.contains(" = -1 ") {
-            continue;
-        }
-        found.extend(parse(&whole));
-    }
-    found
+    let kinds = "mkdir,mkdirat,fsync,fdatasync,pwrite64,rename,renameat,renameat2";
+    let calls = strace::trace(arguments, kinds, scratch);
+    calls.iter().filter(|call| !call.failed()).filter_map(of_durability).collect()
 }
 
-fn parse(call: &str) -> Option<Call> {
-    let (name, rest) = call.split_once('(')?;
-    let quoted = |n: usize| rest.split('"').nth(2 * n + 1).map(PathBuf::from);
-    // `5</path/of/descriptor>`, as -y shows it.
-    let descriptor = || Some(PathBuf::from(rest.split_once('<')?.1.split_once('>')?.0));
-    Some(match name {
-        "mkdir" | "mkdirat" => Call::MakeDirectory(quoted(0)?),
-        "fsync" | "fdatasync" => Call::Sync(descriptor()?),
-        "pwrite64" => Call::Write(descriptor()?),
-        "rename" => Call::Rename(quoted(1)?, quoted(0)?),
-        "renameat" | "renameat2" => {
-            let directory = descriptor()?;
-            Call::Rename(directory.join(quoted(1)?), directory.join(quoted(0)?))
-        }
+fn of_durability(call: &strace::Call) -> Option<Call> {
+    Some(match call.name.as_str() {
+        "mkdir" => Call::MakeDirectory(call.path(0)),
+        "mkdirat" => Call::MakeDirectory(call.path_at(1)),
+        "fsync" | "fdatasync" => Call::Sync(call.descriptor(0)),
+        "pwrite64" => Call::Write(call.descriptor(0)),
+        "rename" => Call::Rename(call.path(1), call.path(0)),
+        "renameat" | "renameat2" => Call::Rename(call.path_at(3), call.path_at(1)),
         _ => return None,
     })
 }

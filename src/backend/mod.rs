@@ -31,6 +31,8 @@ use crate::time::Deadline;
 mod azure;
 #[cfg(test)]
 mod contract_tests;
+#[cfg(test)]
+pub(crate) mod crash;
 mod direct;
 #[cfg(test)]
 pub(crate) mod fault;

@@ -46,6 +46,8 @@ mod catalog;
 mod commit;
 mod content;
 mod copy;
+#[cfg(test)]
+mod crash_tests;
 mod frames;
 #[cfg(test)]
 mod frames_tests;
