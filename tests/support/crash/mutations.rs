@@ -2,8 +2,10 @@
 
 use super::model::{Disk, Operation};
 
+type Mutation = fn(&Disk) -> Disk;
+
 /// Each mutation by its name.
-pub const MUTATIONS: [(&str, fn(&Disk) -> Disk); 4] = [
+pub const MUTATIONS: [(&str, Mutation); 4] = [
     ("no file is synced", |disk| without_syncs(disk, false)),
     ("no directory is synced", |disk| without_syncs(disk, true)),
     ("the manifest is named before the shards are", manifest_first),
