@@ -70,6 +70,17 @@ fn a_prefix_that_is_a_link_is_emptied() {
 
 /// One thread, one place in the queue, one writer, and parts that are no power of two: hints that are
 /// wrong in either direction cost speed and never bytes.
+/// What cannot be looked at is not empty: it is not known to hold no objects, and no leftovers.
+#[test]
+fn a_base_that_cannot_be_looked_at_is_an_error() {
+    let (directory, store, base) = store();
+    symlink("loop", directory.path().join("loop")).unwrap();
+    let place = format!("{base}/loop");
+    assert!(store.list(&place).unwrap().next().unwrap().is_err());
+    let error = store.orphans(&place, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+}
+
 #[test]
 fn odd_part_sizes_and_wrong_hints_lose_nothing() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{at, object_meta};
+use super::{at, is_nowhere, object_meta};
 use crate::backend::temporary::is_temporary_name;
 use crate::backend::{ObjectMeta, Walk};
 use crate::error::Result;
@@ -91,7 +91,12 @@ impl Walk for DirectoryWalk {
     fn next_page(&mut self, _: &Deadline) -> Result<Vec<ObjectMeta>> {
         if let Some(root) = self.root.take() {
             // The root may be a link to a directory: the user named it.
-            let is_directory = fs::metadata(&root).is_ok_and(|meta| meta.is_dir());
+            let is_directory = match fs::metadata(&root) {
+                Ok(meta) => meta.is_dir(),
+                Err(e) if is_nowhere(&e) => false,
+                // What cannot be looked at is not empty.
+                Err(e) => return Err(at(&root, "list", e)),
+            };
             let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if is_directory || self.selects(name) {
                 self.stack.push((root, is_directory));
