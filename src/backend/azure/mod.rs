@@ -2,7 +2,8 @@
 //!
 //! A small object is one Put Blob, a larger one blocks and a list of them. Blocks that are never listed
 //! expire a week after the last was put, so an upload that is given up leaves them: the one way to remove
-//! them at once is to commit a blob over them, which would show an object that nobody wrote.
+//! them at once is to commit a blob over them, which would show an object that nobody wrote. Where they were
+//! put over an object that exists, no listing tells of them, so that gc does not either.
 //!
 //! Conditions are the service's own and hold for Put Blob and Put Block List alike (Blob service REST API,
 //! "Specifying conditional headers"), so nothing is tried out first, as it is with the many servers of S3.

@@ -178,7 +178,12 @@ impl AzureUpload {
 
     /// Compares the size of the blob with what was sent: no answer told it.
     fn prove_size(&self, meta: &ObjectMeta, deadline: &Deadline) -> Result<()> {
-        let found = self.shared.find(&self.key, deadline)?;
+        let found = self.shared.find(&self.key, deadline).map_err(|error| {
+            error.with_remedy(
+                "the object is visible, but the server does not let its size be compared: look at \
+                 it, or write it again",
+            )
+        })?;
         // Another writer may have replaced or removed it already.
         let Some(found) = found.filter(|found| self.is_ours(found)) else { return Ok(()) };
         let (theirs, ours) = (found.meta.size_bytes, meta.size_bytes);
