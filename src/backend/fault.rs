@@ -5,22 +5,60 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::backend::{
-    Alignment, Backend, IoMode, Medium, Names, ObjectMeta, Orphan, PartView, Published, Receipt, Source,
-    Upload, UploadSpec, Walk,
+    Alignment, Backend, IoMode, Names, ObjectMeta, Orphan, PartLimits, PartView, Published,
+    Receipt, ServerReport, Source, Upload, UploadSpec, Walk,
 };
-use crate::error::{Error, Result};
+use crate::encode::{Algorithm, Checksum};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::time::Deadline;
 
 /// What happens to the chosen operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// EIO instead of the operation.
-    Fail,
+    /// This error of the operating system instead of the operation.
+    Os(i32),
+    /// An error of this kind instead of the operation, as servers give them.
+    Refuse(ErrorKind),
+    /// An error after the operation: it took effect, and its reply was lost.
+    LoseReply,
+    /// Half of a part, or of what was to be read; EIO instead of any other operation.
+    Short,
     /// A panic instead of the operation.
     Panic,
     /// The operation waits until [`FaultPlan::release`], then goes on.
     Stall,
+}
+
+impl Fault {
+    pub const EIO: Fault = Fault::Os(libc::EIO);
+
+    /// All ways in which an operation ends that should not have.
+    pub const CLASSES: [Fault; 12] = [
+        Fault::EIO,
+        Fault::Os(libc::ENOSPC),
+        Fault::Os(libc::EDQUOT),
+        Fault::Os(libc::EINTR),
+        Fault::Os(libc::ETIMEDOUT),
+        Fault::Os(libc::ECONNRESET),
+        Fault::Refuse(ErrorKind::Unavailable),
+        Fault::Refuse(ErrorKind::TimedOut),
+        Fault::Refuse(ErrorKind::PermissionDenied),
+        Fault::LoseReply,
+        Fault::Short,
+        Fault::Panic,
+    ];
+
+    fn error(self, operation: &'static str) -> Error {
+        match self {
+            Fault::Os(errno) => Error::from_io(operation, std::io::Error::from_raw_os_error(errno)),
+            Fault::Refuse(kind) => Error::new(kind, operation, "refused on purpose"),
+            Fault::LoseReply => {
+                Error::new(ErrorKind::Unavailable, operation, "the reply is lost on purpose")
+            }
+            Fault::Short | Fault::Panic | Fault::Stall => Fault::EIO.error(operation),
+        }
+    }
 }
 
 /// Which operations go wrong, and what was seen.
@@ -30,6 +68,8 @@ pub(crate) struct FaultPlan {
     /// 0-based number of the first operation that goes wrong; all later ones of its kind do for `Stall`.
     at: u64,
     seen: AtomicU64,
+    /// The operation that went wrong.
+    hit: Mutex<Option<&'static str>>,
     stalled: Mutex<Sender<()>>,
     pub stalls: Mutex<Receiver<()>>,
     released: AtomicBool,
@@ -40,6 +80,9 @@ pub(crate) struct FaultPlan {
 /// What the tests fill memory with that is theirs again.
 pub(crate) const POISON: u8 = 0xee;
 
+const WRITE: &str = "write part";
+const READ: &str = "read";
+
 impl FaultPlan {
     pub fn new(fault: Fault, at: u64) -> Arc<FaultPlan> {
         let (stalled, stalls) = channel();
@@ -47,6 +90,7 @@ impl FaultPlan {
             fault,
             at,
             seen: AtomicU64::new(0),
+            hit: Mutex::new(None),
             stalled: Mutex::new(stalled),
             stalls: Mutex::new(stalls),
             released: AtomicBool::new(false),
@@ -54,9 +98,42 @@ impl FaultPlan {
         })
     }
 
+    /// Nothing goes wrong; operations are counted.
+    pub fn healthy() -> Arc<FaultPlan> {
+        FaultPlan::new(Fault::EIO, u64::MAX)
+    }
+
     /// Operations so far.
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// The 0-based number of the operation that is to go wrong.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The operation that went wrong, if one did.
+    pub fn hit(&self) -> Option<&'static str> {
+        *lock(&self.hit)
+    }
+
+    /// The kind of the error that the caller must be told; `None` where what went wrong is made good.
+    pub fn expected(&self) -> Option<ErrorKind> {
+        match (self.fault, self.hit()) {
+            (_, None) => None,
+            // The rest is read by another call.
+            (Fault::Short, Some(READ)) => None,
+            (Fault::Short, Some(WRITE)) => Some(ErrorKind::ChecksumMismatch),
+            (Fault::Panic, _) => Some(ErrorKind::Panicked),
+            (fault, Some(operation)) => Some(fault.error(operation).kind()),
+        }
+    }
+
+    /// Whether the operation that went wrong may have made the object visible.
+    pub fn may_be_visible(&self) -> bool {
+        let commits = ["commit", "put whole", "publish", "sync directory"];
+        self.fault == Fault::LoseReply && self.hit().is_some_and(|hit| commits.contains(&hit))
     }
 
     /// Lets stalled operations go on, and all later ones pass.
@@ -64,26 +141,35 @@ impl FaultPlan {
         self.released.store(true, Ordering::SeqCst);
     }
 
-    /// Counts an operation and lets it go wrong if it is its turn.
-    fn step(&self, operation: &'static str) -> Result<()> {
+    /// Counts an operation. If it is its turn, it goes wrong here, or the caller is told how.
+    fn step(&self, operation: &'static str) -> Result<Option<Fault>> {
         let n = self.seen.fetch_add(1, Ordering::SeqCst);
-        match self.fault {
-            Fault::Fail if n == self.at => {
-                return Err(Error::from_io(
-                    operation,
-                    std::io::Error::from_raw_os_error(libc::EIO),
-                ));
-            }
-            Fault::Panic if n == self.at => panic!("operation {n} panics on purpose"),
-            Fault::Stall if n >= self.at => {
+        if self.fault == Fault::Stall {
+            if n >= self.at {
                 let _ = lock(&self.stalled).send(());
                 while !self.released.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
-            _ => {}
+            return Ok(None);
         }
-        Ok(())
+        if n != self.at {
+            return Ok(None);
+        }
+        *lock(&self.hit) = Some(operation);
+        match self.fault {
+            Fault::Panic => panic!("operation {n} panics on purpose"),
+            Fault::LoseReply => Ok(Some(self.fault)),
+            Fault::Short if [WRITE, READ].contains(&operation) => Ok(Some(self.fault)),
+            fault => Err(fault.error(operation)),
+        }
+    }
+
+    /// Counts an operation and does it, unless it goes wrong.
+    fn run<T>(&self, operation: &'static str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        let fault = self.step(operation)?;
+        let done = f()?;
+        fault.map_or(Ok(done), |fault| Err(fault.error(operation)))
     }
 
     fn look(&self, memory: &[u8]) {
@@ -98,6 +184,8 @@ impl FaultPlan {
 pub(crate) struct FaultyBackend {
     pub inner: Arc<dyn Backend>,
     pub plan: Arc<FaultPlan>,
+    /// Whether objects of one part go in one step, as to servers, also if `inner` has no such step.
+    pub whole: bool,
 }
 
 impl Backend for FaultyBackend {
@@ -110,9 +198,9 @@ impl Backend for FaultyBackend {
     }
 
     fn begin(&self, key: &str, spec: UploadSpec, deadline: &Deadline) -> Result<Arc<dyn Upload>> {
-        self.plan.step("open writer")?;
-        let inner = self.inner.begin(key, spec, deadline)?;
-        Ok(Arc::new(FaultyUpload { inner, plan: Arc::clone(&self.plan) }))
+        let inner = self.plan.run("open writer", || self.inner.begin(key, spec, deadline))?;
+        let plan = Arc::clone(&self.plan);
+        Ok(Arc::new(FaultyUpload { inner, plan, whole: self.whole }))
     }
 
     fn uploads_max(&self) -> usize {
@@ -120,14 +208,12 @@ impl Backend for FaultyBackend {
     }
 
     fn open(&self, key: &str, deadline: &Deadline) -> Result<Arc<dyn Source>> {
-        self.plan.step("open")?;
-        let inner = self.inner.open(key, deadline)?;
+        let inner = self.plan.run("open", || self.inner.open(key, deadline))?;
         Ok(Arc::new(FaultySource { inner, plan: Arc::clone(&self.plan) }))
     }
 
     fn head(&self, key: &str, deadline: &Deadline) -> Result<ObjectMeta> {
-        self.plan.step("stat")?;
-        self.inner.head(key, deadline)
+        self.plan.run("stat", || self.inner.head(key, deadline))
     }
 
     fn list(&self, prefix: &str) -> Box<dyn Walk> {
@@ -135,8 +221,7 @@ impl Backend for FaultyBackend {
     }
 
     fn delete(&self, keys: &[String], deadline: &Deadline) -> Result<u64> {
-        self.plan.step("delete")?;
-        self.inner.delete(keys, deadline)
+        self.plan.run("delete", || self.inner.delete(keys, deadline))
     }
 
     fn deletes_at_once(&self) -> usize {
@@ -144,8 +229,7 @@ impl Backend for FaultyBackend {
     }
 
     fn clear_prefix(&self, prefix: &str, deadline: &Deadline) -> Result<()> {
-        self.plan.step("delete")?;
-        self.inner.clear_prefix(prefix, deadline)
+        self.plan.run("delete", || self.inner.clear_prefix(prefix, deadline))
     }
 
     fn orphans(&self, prefix: &str, deadline: &Deadline) -> Result<Vec<Orphan>> {
@@ -155,12 +239,22 @@ impl Backend for FaultyBackend {
     fn delete_orphan(&self, key: &str, deadline: &Deadline) -> Result<()> {
         self.inner.delete_orphan(key, deadline)
     }
+
+    fn link_leaving(
+        &self,
+        root: &str,
+        keys: &[String],
+        deadline: &Deadline,
+    ) -> Result<Option<String>> {
+        self.inner.link_leaving(root, keys, deadline)
+    }
 }
 
 #[derive(Debug)]
 struct FaultyUpload {
     inner: Arc<dyn Upload>,
     plan: Arc<FaultPlan>,
+    whole: bool,
 }
 
 impl Upload for FaultyUpload {
@@ -168,20 +262,39 @@ impl Upload for FaultyUpload {
         self.inner.alignment()
     }
 
+    fn limits(&self) -> PartLimits {
+        let limits = self.inner.limits();
+        PartLimits { whole: limits.whole || self.whole, ..limits }
+    }
+
+    fn transport_checksum(&self) -> Option<Algorithm> {
+        self.inner.transport_checksum()
+    }
+
     fn mode(&self) -> IoMode {
         self.inner.mode()
     }
 
+    fn server(&self) -> ServerReport {
+        self.inner.server()
+    }
+
     fn put_part(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<Receipt> {
         self.plan.look(part.bytes);
-        self.plan.step("write part")?;
+        let fault = self.plan.step(WRITE)?;
         self.plan.look(part.bytes);
-        self.inner.put_part(part, deadline)
+        if fault == Some(Fault::Short) {
+            let half = &part.bytes[..part.bytes.len() / 2];
+            return self
+                .inner
+                .put_part(&PartView { bytes: half, bytes_padded: half, ..*part }, deadline);
+        }
+        let receipt = self.inner.put_part(part, deadline)?;
+        fault.map_or(Ok(receipt), |fault| Err(fault.error(WRITE)))
     }
 
     fn settle(&self, size_bytes: u64) -> Result<()> {
-        self.plan.step("sync")?;
-        self.inner.settle(size_bytes)
+        self.plan.run("sync", || self.inner.settle(size_bytes))
     }
 
     fn publish(
@@ -191,8 +304,8 @@ impl Upload for FaultyUpload {
         deadline: &Deadline,
         alive: &dyn Fn(),
     ) -> Result<Published> {
-        self.plan.step("publish")?;
-        let Published { meta, names } = self.inner.publish(receipts, size, deadline, alive)?;
+        let publish = || self.inner.publish(receipts, size, deadline, alive);
+        let Published { meta, names } = self.plan.run("publish", publish)?;
         let plan = &self.plan;
         let faulty =
             |inner| -> Arc<dyn Names> { Arc::new(FaultyNames { inner, plan: Arc::clone(plan) }) };
@@ -207,8 +320,19 @@ impl Upload for FaultyUpload {
         deadline: &Deadline,
         alive: &dyn Fn(),
     ) -> Result<ObjectMeta> {
-        self.plan.step("commit")?;
-        self.inner.commit(receipts, size, deadline, alive)
+        self.plan.run("commit", || self.inner.commit(receipts, size, deadline, alive))
+    }
+
+    fn put_whole(&self, part: &PartView<'_>, deadline: &Deadline) -> Result<ObjectMeta> {
+        self.plan.look(part.bytes);
+        self.plan.run("put whole", || {
+            self.plan.look(part.bytes);
+            if self.inner.limits().whole {
+                return self.inner.put_whole(part, deadline);
+            }
+            let receipt = self.inner.put_part(part, deadline)?;
+            self.inner.commit(&[receipt], part.total_bytes(), deadline, &|| ())
+        })
     }
 
     /// Cleaning up is let through: what is tested is that it happens.
@@ -229,8 +353,7 @@ impl Names for FaultyNames {
     }
 
     fn sync(&self) -> Result<()> {
-        self.plan.step("sync directory")?;
-        self.inner.sync()
+        self.plan.run("sync directory", || self.inner.sync())
     }
 }
 
@@ -253,10 +376,19 @@ impl Source for FaultySource {
         self.inner.mode()
     }
 
+    fn checksum(&self) -> Option<Checksum> {
+        self.inner.checksum()
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8], deadline: &Deadline) -> Result<usize> {
         self.plan.look(buffer);
-        self.plan.step("read")?;
+        let fault = self.plan.step(READ)?;
         self.plan.look(buffer);
-        self.inner.read_at(offset, buffer, deadline)
+        if fault == Some(Fault::Short) {
+            let half = buffer.len() / 2;
+            return self.inner.read_at(offset, &mut buffer[..half], deadline);
+        }
+        let read = self.inner.read_at(offset, buffer, deadline)?;
+        fault.map_or(Ok(read), |fault| Err(fault.error(READ)))
     }
 }

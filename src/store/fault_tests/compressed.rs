@@ -59,21 +59,20 @@ fn assert_all_back(store: &Store, base: &str) {
 fn every_operation_of_a_compressed_save_may_fail_or_panic() {
     over_media(|base, inner| {
         let uri = format!("{base}/object");
-        let counting = FaultPlan::new(Fault::Fail, u64::MAX);
+        let counting = FaultPlan::healthy();
         let store = faulty(base, Arc::clone(&inner), small(), &counting);
         save(&store, &uri).unwrap();
-        store.delete(&uri).unwrap();
-        let operations = counting.seen() - 1;
+        let operations = counting.seen();
         assert!(operations > 10, "parts of all frames");
-        for fault in [Fault::Fail, Fault::Panic] {
-            for k in 0..operations {
-                let store = faulty(base, Arc::clone(&inner), small(), &FaultPlan::new(fault, k));
-                let error = save(&store, &uri).unwrap_err();
-                let kind = if fault == Fault::Fail { ErrorKind::Io } else { ErrorKind::Panicked };
-                assert_eq!(error.kind(), kind, "{error}");
-                assert_all_back(&store, base);
-            }
-        }
+        let stored = store.stat(&uri).unwrap();
+        store.delete(&uri).unwrap();
+        let size = stored.size_bytes as usize;
+        each_fault(operations, |plan| {
+            let store = faulty(base, Arc::clone(&inner), small(), plan);
+            assert_told(&save(&store, &uri).unwrap_err(), plan);
+            assert_clean_or_visible(&store, base, plan, size);
+            assert_all_back(&store, base);
+        });
     });
 }
 
@@ -84,7 +83,7 @@ fn an_encoder_that_fails_or_panics_fails_the_write() {
         let uri = format!("{base}/object");
         for panics in [false, true] {
             for frame in 0..6 {
-                let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+                let healthy = FaultPlan::healthy();
                 let store = faulty(base, Arc::clone(&inner), small(), &healthy);
                 store.engine_for_test().compute().break_encoder(frame, panics);
                 let error = save(&store, &uri).unwrap_err();
@@ -119,7 +118,7 @@ fn a_stalled_medium_fails_a_compressed_write_in_time() {
 #[test]
 #[cfg_attr(miri, ignore = "zstd is C")]
 fn writers_filled_in_turn_wait_for_nobody() {
-    let healthy = FaultPlan::new(Fault::Fail, u64::MAX);
+    let healthy = FaultPlan::healthy();
     let inner = Arc::new(MemoryBackend::new("faults"));
     let config = small().compression_threads(1);
     let store = faulty("mem://faults/base", inner, config, &healthy);
