@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::backend::{
-    Alignment, Backend, IoMode, Names, ObjectMeta, Orphan, PartLimits, PartView, Published,
+    Alignment, Backend, IoMode, Medium, Names, ObjectMeta, Orphan, PartLimits, PartView, Published,
     Receipt, ServerReport, Source, Upload, UploadSpec, Walk,
 };
 use crate::encode::{Algorithm, Checksum};

@@ -14,7 +14,11 @@ mod work;
 mod azure_model;
 #[path = "../support/data.rs"]
 mod data;
+#[path = "../support/child.rs"]
+mod program;
 #[path = "../support/s3_model.rs"]
 mod s3_model;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/service.rs"]
+mod service;

@@ -6,11 +6,9 @@ use std::time::Duration;
 use syncline::checkpoint::CheckpointStore;
 use syncline::{Config, ObjectStore, Timestamp, WriteOptions, open_store};
 
-use crate::azure_model::AzureModel;
 use crate::data::noise;
-use crate::endpoint::reaching;
-use crate::s3_model::S3Model;
 use crate::scripted::{Request, Server};
+use crate::service::Service;
 use crate::work::MIB;
 
 /// The least that S3 takes as a part.
@@ -20,41 +18,24 @@ const IO_THREADS: usize = 3;
 
 /// A model of either service, with a store on it.
 struct Rig {
-    model: Model,
+    service: Service,
     store: Arc<dyn ObjectStore>,
-    base: &'static str,
-}
-
-enum Model {
-    S3(S3Model),
-    Azure(AzureModel),
 }
 
 impl Rig {
     fn on(medium: &str) -> Rig {
-        let (model, url, base) = if medium == "s3" {
-            let model = S3Model::start("container");
-            let url = model.endpoint();
-            (Model::S3(model), url, "s3://container/base")
-        } else {
-            let model = AzureModel::start();
-            let url = model.endpoint();
-            (Model::Azure(model), url, "az://account/container/base")
-        };
+        let service = Service::start(medium);
         let config = Config::builder().part_bytes(PART).io_threads(IO_THREADS);
-        let config = reaching(config, medium, &url).build().unwrap();
-        Rig { model, store: open_store(base, &config).unwrap(), base }
+        let config = service.reaching(config).build().unwrap();
+        Rig { store: open_store(service.base(), &config).unwrap(), service }
     }
 
     fn server(&self) -> &Server {
-        match &self.model {
-            Model::S3(model) => model.server(),
-            Model::Azure(model) => model.server(),
-        }
+        self.service.server()
     }
 
     fn uri(&self, name: &str) -> String {
-        format!("{}/{name}", self.base)
+        format!("{}/{name}", self.service.base())
     }
 
     /// The requests that `f` makes: each its method and what its query asks for.

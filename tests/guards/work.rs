@@ -9,7 +9,7 @@ use syncline::{
 use tempfile::TempDir;
 
 use crate::data::noise;
-use crate::endpoint::reaching;
+use crate::service::reaching;
 
 pub const MIB: usize = 1 << 20;
 

@@ -1,7 +1,6 @@
 //! A model of S3 and a store on it.
 
 use std::ops::Deref;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use syncline::{
 };
 
 pub use crate::data::noise;
+pub use crate::in_time::{STUCK, in_time};
 use crate::s3_model::{Fault, Operation, S3Model, key_of};
 use crate::scripted::Request;
 
@@ -24,9 +24,6 @@ pub const URI: &str = "s3://bucket/dir/object";
 
 /// Attempts of one request in these tests.
 pub const ATTEMPTS: u32 = 3;
-
-/// Nothing in these tests takes so long.
-pub const STUCK: Duration = Duration::from_secs(120);
 
 pub const ACCESS_KEY: &str = "AKIDTEST";
 pub const SECRET_KEY: &str = "secret-key-of-the-tests";
@@ -180,17 +177,6 @@ impl Rig {
 /// Whether a request is of this kind and about the test's object.
 pub fn is(request: &Request, kind: Operation) -> bool {
     crate::s3_model::operation(request) == kind && key_of(request).as_deref() == Some(KEY)
-}
-
-/// Runs `f`, which must not take for ever.
-#[track_caller]
-pub fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = channel();
-    let thread = std::thread::spawn(move || sender.send(f()));
-    let outcome = receiver.recv_timeout(STUCK);
-    assert!(!matches!(outcome, Err(std::sync::mpsc::RecvTimeoutError::Timeout)), "it is stuck");
-    let _ = thread.join().unwrap();
-    outcome.unwrap()
 }
 
 /// That the text has each of these.

@@ -19,11 +19,12 @@
 //! Stands beside `scripted.rs`, in the same module.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::scripted::{Answer, Handler, Request, Server, Step};
+pub use super::scripted::Fault;
+use super::scripted::{Answer, Hooks, Request, Server, Step};
 
 #[path = "s3_model/checksums.rs"]
 mod checksums;
@@ -80,19 +81,6 @@ pub enum CompleteChecksum {
     Right,
     Wrong,
     Absent,
-}
-
-/// What a hook does to a request.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// At once, before the body is read; without effect.
-    Early(Step),
-    /// Instead of the request's effect, when its body has been read.
-    Instead(Step),
-    /// After its effect, instead of the answer: the answer is lost.
-    After(Step),
-    /// After its effect, the answer changed.
-    Changed(fn(Answer) -> Answer),
 }
 
 /// What a request asks for.
@@ -155,22 +143,22 @@ pub fn error(status: u16, code: &str) -> Answer {
 /// The model and its server. Cheap to ask, whatever runs meanwhile.
 pub struct S3Model {
     model: Model,
+    hooks: Hooks,
     server: Server,
 }
 
-type Hook = Arc<dyn Fn(usize, &Request) -> Option<Fault> + Send + Sync>;
+/// All that the service holds at some moment.
+#[derive(Clone)]
+pub struct Snapshot(State);
 
 /// What the server's threads and the test share.
 #[derive(Clone)]
 struct Model {
     bucket: Arc<str>,
     state: Arc<Mutex<State>>,
-    hook: Arc<Mutex<Option<Hook>>>,
-    /// Faults decided at the head, by the number of their request.
-    faults: Arc<Mutex<HashMap<usize, Fault>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     behavior: Behavior,
     objects: BTreeMap<String, Object>,
@@ -181,13 +169,11 @@ struct State {
 impl S3Model {
     /// A server with one bucket, addressed by path.
     pub fn start(bucket: &str) -> S3Model {
-        let model = Model {
-            bucket: bucket.into(),
-            state: Arc::default(),
-            hook: Arc::default(),
-            faults: Arc::default(),
-        };
-        S3Model { server: Server::start(model.clone()), model }
+        let model = Model { bucket: bucket.into(), state: Arc::default() };
+        let hooks = Hooks::default();
+        let served = model.clone();
+        let server = Server::start(hooks.before(move |request| served.answer(request)));
+        S3Model { model, hooks, server }
     }
 
     /// `http://127.0.0.1:port`
@@ -217,7 +203,7 @@ impl S3Model {
         &self,
         hook: impl Fn(usize, &Request) -> Option<Fault> + Send + Sync + 'static,
     ) {
-        *lock(&self.model.hook) = Some(Arc::new(hook));
+        self.hooks.set(hook);
     }
 
     /// Does this to the `nth` request (from 0) of this kind, counted from now, and sets no other hook.
@@ -277,45 +263,25 @@ impl S3Model {
         state.uploads.get_mut(upload_id).unwrap().parts.insert(number as u32, part);
     }
 
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.model.state().clone())
+    }
+
+    /// Makes all as it was then.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        *self.model.state() = snapshot.0.clone();
+    }
+
+    /// Makes all that is there older.
+    pub fn age(&self, by: Duration) {
+        let mut state = self.model.state();
+        state.objects.values_mut().for_each(|object| object.modified -= by);
+        state.uploads.values_mut().for_each(|upload| upload.initiated -= by);
+    }
+
     /// Aborts an upload behind the client's back.
     pub fn drop_upload(&self, upload_id: &str) -> Option<Upload> {
         self.model.state().uploads.remove(upload_id)
-    }
-}
-
-impl Model {
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-}
-
-impl Handler for Model {
-    fn at_head(&self, head: &Request) -> Option<Step> {
-        let hook = lock(&self.hook).clone();
-        match hook.and_then(|hook| hook(head.number, head))? {
-            Fault::Early(step) => Some(step),
-            fault => {
-                lock(&self.faults).insert(head.number, fault);
-                None
-            }
-        }
-    }
-
-    fn answer(&self, request: &Request) -> Step {
-        let fault = lock(&self.faults).remove(&request.number);
-        if let Some(Fault::Instead(step)) = fault {
-            return step;
-        }
-        let answer = self
-            .check(request)
-            .and_then(|()| self.state().perform(request))
-            .unwrap_or_else(|error| error)
-            .header("x-amz-request-id", format!("model-{}", request.number));
-        match fault {
-            Some(Fault::After(step)) => step,
-            Some(Fault::Changed(change)) => change(answer).into(),
-            _ => answer.into(),
-        }
     }
 }
 
@@ -323,6 +289,17 @@ impl Handler for Model {
 type Outcome = Result<Answer, Answer>;
 
 impl Model {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        self.check(request)
+            .and_then(|()| self.state().perform(request))
+            .unwrap_or_else(|error| error)
+            .header("x-amz-request-id", format!("model-{}", request.number))
+    }
+
     /// What is checked of every request.
     fn check(&self, request: &Request) -> Result<(), Answer> {
         let bucket = request.path.trim_start_matches('/').split('/').next().unwrap_or_default();

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use super::super::scripted::http_time;
 use super::checksums::{Named, given, hex};
-use super::xml::{answer, element, encode_key, http_time, inner, iso_time, text};
+use super::xml::{answer, element, encode_key, inner, iso_time, text};
 use super::{Answer, Checksums, Outcome, Request, State, error};
 
 /// An object as it is stored.

@@ -72,12 +72,6 @@ pub fn iso_time(time: SystemTime) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
-/// As headers have it.
-pub fn http_time(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap();
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 /// A key as a listing with `encoding-type=url` has it: like a form.
 pub fn encode_key(key: &str) -> String {
     let encoded = |byte: u8| match byte {

@@ -1,7 +1,7 @@
 //! What a request is answered with.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What happens to one request.
 #[derive(Debug, Clone)]
@@ -160,4 +160,10 @@ impl Answer {
         }
         head + "\r\n"
     }
+}
+
+/// A time as headers have it.
+pub fn http_time(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap();
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
