@@ -260,6 +260,9 @@ fn classify(source: &io::Error) -> (ErrorKind, Option<&'static str>) {
     if let Some(libc::EMFILE | libc::ENFILE) = source.raw_os_error() {
         return (ErrorKind::LimitExceeded, Some("raise the limit of open files (ulimit -n)"));
     }
+    if source.raw_os_error() == Some(libc::ELOOP) {
+        return (ErrorKind::InvalidInput, Some("a symbolic link of the path leads back to itself"));
+    }
     match source.kind() {
         K::NotFound => (ErrorKind::NotFound, None),
         K::AlreadyExists => (ErrorKind::AlreadyExists, None),
@@ -318,6 +321,7 @@ mod tests {
             (libc::EPERM, ErrorKind::PermissionDenied),
             (libc::ENOTDIR, ErrorKind::InvalidInput),
             (libc::ENAMETOOLONG, ErrorKind::InvalidInput),
+            (libc::ELOOP, ErrorKind::InvalidInput),
             (libc::EMFILE, ErrorKind::LimitExceeded),
             (libc::ENFILE, ErrorKind::LimitExceeded),
             (libc::EIO, ErrorKind::Io),

@@ -155,6 +155,11 @@
 //! [`Config::timeout`]. Where the reply to a commit is lost, a random number in the object's metadata
 //! tells our object from another's.
 //!
+//! A server is a stranger too: what it sends beside an object's content is bounded in bytes and in time,
+//! sizes and ranges are compared, redirects to other hosts are not followed, and nothing that could authorize
+//! a request gets into an error or a log. (At level trace the HTTP crate logs what it receives: among it are the
+//! answers of services that hand out credentials.)
+//!
 //! Every part carries the writer's checksum in a header, computed before the request is sent; a server
 //! that verifies it repeats it, and the object's own, combined from the parts', is compared after the
 //! commit. Servers that repeat nothing get payloads signed with SHA-256 instead. [`WriteReport::proof`]

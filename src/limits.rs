@@ -196,6 +196,10 @@ pub const LIST_PAGE_OBJECTS: usize = 1000;
 /// Largest manifest read: 10 million shards at about 200 bytes each fit.
 pub const MANIFEST_BYTES_MAX: u64 = 4096 * MIB as u64;
 
+/// Largest object that is believed: a file's offsets end here. With it, sums of an offset and a part do not
+/// overflow.
+pub const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
+
 /// Largest receipt read. A receipt carries one shard: about 10 KiB with 1,024 block checksums.
 pub const RECEIPT_BYTES_MAX: u64 = MIB as u64;
 

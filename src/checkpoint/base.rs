@@ -108,8 +108,10 @@ impl Base {
         }
     }
 
-    /// Writes a small document. `AlreadyExists` if it is there.
+    /// Writes a small document. `AlreadyExists` if it is there; `Corrupt` if its folder is a link out of the base,
+    /// where no reader would look for it.
     pub fn create_document(&self, key: &str, text: &[u8]) -> Result<()> {
+        self.check_within([key])?;
         self.store.put_with(&self.uri(key), text, WriteOptions::default().create_only()).map(drop)
     }
 

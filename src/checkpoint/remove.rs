@@ -17,7 +17,8 @@ pub(super) fn remove_objects<'a>(base: &Base, keys: impl Iterator<Item = &'a str
     }
     let folders: Vec<_> = by_folder.into_iter().collect();
     let outcomes = base.in_parallel(&folders, |(folder, keys)| remove_from(base, folder, keys))?;
-    outcomes.into_iter().sum()
+    // Sizes are the medium's word.
+    outcomes.into_iter().try_fold(0, |sum: u64, bytes| Ok(sum.saturating_add(bytes?)))
 }
 
 fn remove_from(base: &Base, folder: &str, keys: &HashSet<&str>) -> Result<u64> {
@@ -29,7 +30,7 @@ fn remove_from(base: &Base, folder: &str, keys: &HashSet<&str>) -> Result<u64> {
         let uris: Vec<String> = condemned().map(|(key, _)| base.uri(key)).collect();
         base.store.delete_many(&uris)?;
     }
-    Ok(condemned().map(|(_, object)| object.size_bytes).sum())
+    Ok(condemned().fold(0, |sum: u64, (_, object)| sum.saturating_add(object.size_bytes)))
 }
 
 /// Removes those of these folders that are of saves and in which no object is left.

@@ -4,14 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::encode::{BlockChecksums, Checksum, Filter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::ZSTD_RATIO_MAX;
+use crate::limits::{OBJECT_BYTES_MAX, ZSTD_RATIO_MAX};
 use crate::store::CompressedForm;
 
 use super::layout::check_shard_key;
 
-/// Sizes from here on are forged: a file offset ends at 2^63 bytes. With both bounds, sums of an
-/// offset and a block cannot overflow.
-const OBJECT_BYTES_MAX: u64 = i64::MAX as u64;
+/// Larger blocks are forged, as objects larger than [`OBJECT_BYTES_MAX`] are. With both bounds, sums of an offset
+/// and a block cannot overflow.
 const BLOCK_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// What a checksum of raw bytes begins with.

@@ -26,7 +26,7 @@ use ::http::{HeaderName, Method, StatusCode, header};
 
 use crate::backend::http::{
     Answer, Get, Got, HttpAgent, PagedWalk, RangedSource, Reads, Transport, insert,
-    parse_http_date, tagged,
+    parse_http_date, size, tagged,
 };
 use crate::backend::temporary::{check_temporary, nonce};
 use crate::backend::{Backend, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk};
@@ -123,8 +123,7 @@ impl Shared {
             Reply::Answer(answer) => answer,
             Reply::Refused(refusal) => return Err(absent(operation, refusal)),
         };
-        let size = answer.header("content-length").and_then(|text| text.parse().ok());
-        let Some(size_bytes) = size else {
+        let Some(size_bytes) = answer.header("content-length").and_then(size) else {
             let what = "the server does not tell the object's size";
             return Err(Error::new(ErrorKind::Unavailable, operation, what));
         };

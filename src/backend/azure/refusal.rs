@@ -115,6 +115,7 @@ impl Refusal {
 
     fn meaning(&self) -> (ErrorKind, Option<&'static str>) {
         by_code(&self.code).unwrap_or_else(|| match self.status.as_u16() {
+            304 => (ErrorKind::Unavailable, Some("check what stands between: this was not asked")),
             300..=399 => {
                 (ErrorKind::InvalidInput, Some("the account is elsewhere: check the endpoint"))
             }

@@ -6,7 +6,9 @@ use crate::backend::Orphan;
 use crate::backend::azure::Shared;
 use crate::backend::azure::client::{Call, Reply};
 use crate::backend::azure::xml::{self, Listing, Uncommitted};
-use crate::backend::http::{ListedObject, Lists, Page, has_temporary_name, is_below, unreadable};
+use crate::backend::http::{
+    Circle, ListedObject, Lists, Page, has_temporary_name, is_below, unreadable,
+};
 use crate::error::Result;
 use crate::limits::AZURE_KEYS_PER_REQUEST_MAX;
 use crate::sync::Arc;
@@ -77,6 +79,7 @@ pub(crate) fn orphans(
     const OPERATION: &str = "find orphans";
     let mut orphans = Vec::new();
     let mut marker: Option<String> = None;
+    let mut circle = Circle::default();
     loop {
         let selection = Selection {
             prefix,
@@ -101,7 +104,7 @@ pub(crate) fn orphans(
                 orphans.push(Orphan { uri, size_bytes: found.bytes, modified });
             }
         }
-        if page.next.is_none() || page.next == marker {
+        if page.next.as_ref().is_none_or(|next| circle.closes_at(next)) {
             return Ok(orphans);
         }
         marker = page.next;

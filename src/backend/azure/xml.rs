@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::backend::http::document::{Unreadable, moment, number, push_element, read};
+use crate::backend::http::document::{Unreadable, moment, push_element, read, size_of};
 use crate::backend::http::{ListedObject, Page, parse_http_date};
 
 /// What a server says went wrong.
@@ -50,7 +50,7 @@ pub(crate) fn parse_listing(answer: &[u8]) -> Result<Listing, Unreadable> {
         }
         items.push(ListedObject {
             key: name.decode()?,
-            size_bytes: number(&properties.size, "size")?,
+            size_bytes: size_of(&properties.size)?,
             etag: properties.etag.filter(|etag| !etag.is_empty()).map(quoted),
             modified: properties
                 .last_modified
@@ -70,7 +70,7 @@ pub(crate) fn parse_uncommitted(answer: &[u8]) -> Result<Uncommitted, Unreadable
     let mut uncommitted = Uncommitted::default();
     for block in list.uncommitted.unwrap_or_default().blocks {
         uncommitted.blocks += 1;
-        uncommitted.bytes = uncommitted.bytes.saturating_add(number(&block.size, "size")?);
+        uncommitted.bytes = uncommitted.bytes.saturating_add(size_of(&block.size)?);
     }
     Ok(uncommitted)
 }

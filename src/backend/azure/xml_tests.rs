@@ -95,8 +95,9 @@ fn blocks_that_are_not_committed_are_counted() {
         assert_eq!(parse_uncommitted(none.as_bytes()).unwrap(), Uncommitted::default());
     }
     assert!(parse_uncommitted(list.replace('7', "x").as_bytes()).is_err());
-    let forged = list.replace('7', &u64::MAX.to_string());
-    assert_eq!(parse_uncommitted(forged.as_bytes()).unwrap().bytes, u64::MAX);
+    let forged = list.replace('7', &i64::MAX.to_string());
+    assert_eq!(parse_uncommitted(forged.as_bytes()).unwrap().bytes, i64::MAX as u64 + 8);
+    assert!(parse_uncommitted(list.replace('7', &u64::MAX.to_string()).as_bytes()).is_err());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use ::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use ::http::{HeaderValue, Method, Uri};
+use ::http::{HeaderMap, HeaderValue, Method, Uri};
 use ureq::config::Config;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -24,7 +24,8 @@ use crate::backend::http::incoming::Incoming;
 use crate::backend::http::line::{Limits, cause, failed};
 use crate::backend::http::past::Past;
 use crate::backend::http::route::{bypasses, place};
-use crate::backend::http::wire::Wires;
+use crate::backend::http::veil::Veil;
+use crate::backend::http::wire::{Outside, Wires};
 use crate::backend::http::{Answer, Request, Sink, Stage, Transport, TransportError};
 use crate::config::HttpConfig;
 use crate::error::{Error, Result};
@@ -105,10 +106,12 @@ impl HttpAgent {
         let limits = Limits { idle_timeout, until: request.deadline.instant() };
         let mut source = BodySource::new(&self.lines, request.body, limits);
         let past = matches!(sink, Sink::Into(_)) && self.is_plain(&request.uri);
-        self.lines.begin(past);
+        let (mut uri, mut headers) = (request.uri.clone(), request.headers.clone());
+        let veil = Veil::over(&request.method, &mut uri, &mut headers);
+        self.lines.begin(past, veil);
         let response = match request.body.bytes() {
-            0 => self.run(request, SendBody::none()),
-            _ => self.run(request, SendBody::from_reader(&mut source)),
+            0 => self.run(request, uri, headers, SendBody::none()),
+            _ => self.run(request, uri, headers, SendBody::from_reader(&mut source)),
         };
         let past = Past::of(self.lines.end(), limits);
         let response = response.map_err(|error| exchange_error(error, Stage::Send))?;
@@ -120,16 +123,19 @@ impl HttpAgent {
         uri.scheme_str() == Some("http") && std::ptr::eq(self.agent_for(uri), &self.straight)
     }
 
+    /// Runs a request with what of its URI and its headers may be seen.
     fn run(
         &self,
         request: &Request<'_>,
+        uri: Uri,
+        headers: HeaderMap,
         body: SendBody<'_>,
     ) -> Result<::http::Response<ureq::Body>, ureq::Error> {
         let body_bytes = request.body.bytes();
         let mut message = ::http::Request::new(body);
         *message.method_mut() = request.method.clone();
-        *message.uri_mut() = request.uri.clone();
-        *message.headers_mut() = request.headers.clone();
+        *message.uri_mut() = uri;
+        *message.headers_mut() = headers;
         let has_length =
             body_bytes > 0 || [Method::PUT, Method::POST, Method::PATCH].contains(&request.method);
         if has_length && !request.headers.contains_key(TRANSFER_ENCODING) {
@@ -183,6 +189,7 @@ fn agent(
     lines: &Arc<Lines>,
     proxy: Option<Proxy>,
 ) -> ureq::Agent {
+    let by_proxy = proxy.is_some();
     let config = Config::builder()
         .tls_config(tls.clone())
         .proxy(proxy)
@@ -201,7 +208,8 @@ fn agent(
         .max_idle_age(IDLE_CONNECTION_AGE_MAX)
         .build();
     let chain = ().chain(ConnectProxyConnector::default()).chain(Wires { lines: lines.clone() });
-    let chain = Setup(chain.chain(RustlsConnector::default()));
+    let chain =
+        Setup { chain: chain.chain(RustlsConnector::default()), lines: lines.clone(), by_proxy };
     ureq::Agent::with_parts(config, chain, Names)
 }
 
@@ -314,16 +322,21 @@ fn setup_error(error: ureq::Error, uri: &Uri) -> ureq::Error {
 
 /// Makes connections: by the chain in it, with the place in its errors.
 #[derive(Debug)]
-struct Setup<C>(C);
+struct Setup<C> {
+    chain: C,
+    lines: Arc<Lines>,
+    /// Whether its agent goes by a proxy: then the way to that one is made here as well, without a proxy.
+    by_proxy: bool,
+}
 
 impl<C: Connector> Connector for Setup<C> {
-    type Out = C::Out;
+    type Out = Outside<C::Out>;
 
     fn connect(
         &self,
         details: &ConnectionDetails,
         chained: Option<()>,
-    ) -> Result<Option<C::Out>, ureq::Error> {
+    ) -> Result<Option<Self::Out>, ureq::Error> {
         let details = ConnectionDetails {
             // Every request has timeouts of its own; but TLS is the agent's, and its settings,
             // certificates and sessions are to be kept.
@@ -338,7 +351,11 @@ impl<C: Connector> Connector for Setup<C> {
             run_connector: details.run_connector.clone(),
             register_shutdown: details.register_shutdown.clone(),
         };
-        self.0.connect(&details, chained).map_err(|error| setup_error(error, details.uri))
+        let made = self.chain.connect(&details, chained);
+        let made = made.map_err(|error| setup_error(error, details.uri))?;
+        let is_outermost = details.config.proxy().is_some() == self.by_proxy;
+        let lines = self.lines.clone();
+        Ok(made.map(|inside| Outside { lines, inside, is_outermost }))
     }
 }
 

@@ -256,6 +256,68 @@ fn heads_without_end_are_refused() {
     }
 }
 
+/// A server that sends `start`, and then `more` until nobody listens.
+fn flooding(start: &'static str, more: &'static str) -> std::net::SocketAddr {
+    serve(move |mut stream, _| {
+        take_head(&mut stream);
+        let more = more.repeat(2000);
+        let _ = stream.write_all(start.as_bytes());
+        while stream.write_all(more.as_bytes()).is_ok() {}
+    })
+}
+
+/// Takes the head of a request and leaves its body.
+fn take_head(stream: &mut impl Read) {
+    read_head(stream);
+}
+
+/// Neither time nor memory without end, however fast it comes.
+#[test]
+fn floods_that_are_no_body_end() {
+    let authority = Authority::new("127.0.0.1");
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const CHUNK: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+    let body = pattern(LARGE_BYTES, 1);
+    for (start, more) in [
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+        ("", "HTTP/1.1 102 Processing\r\n"),
+        ("HTTP/1.1 200 ", "OK"),
+        (CHUNKED, "0"),
+        (CHUNKED, "1;x=y"),
+        (CHUNKED, "\r"),
+        (CHUNK, "trailer: x\r\n"),
+        (CHUNK, "trailer"),
+    ] {
+        for body in [&[][..], &body] {
+            for tls in [false, true] {
+                let server = authority.server();
+                let address = match tls {
+                    false => flooding(start, more),
+                    true => serve(move |stream, _| {
+                        let mut stream = server.accept(stream);
+                        take_head(&mut stream);
+                        let more = more.repeat(2000);
+                        let _ = stream.write_all(start.as_bytes());
+                        while stream.write_all(more.as_bytes()).is_ok() {}
+                    }),
+                };
+                let http = HttpConfig::new().ca_file(&authority.ca_file);
+                let http = http.response_timeout(Duration::from_secs(1));
+                let agent = HttpAgent::new(&http, 1).unwrap();
+                let scheme = if tls { "https" } else { "http" };
+                let uri = format!("{scheme}://{address}/k");
+                let mut request = request(Method::PUT, &uri, Body::of(body));
+                request.deadline = Deadline::after(Duration::from_secs(2));
+                let sink = Sink::Collect { bytes_max: MIB };
+                let what = format!("{start:?} {more:?} {} {tls}", body.len());
+                let error = agent.send(&request, sink).expect_err(&what);
+                assert!(matches!(error.stage, Stage::Receive | Stage::Send), "{what}: {error:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_answer_longer_than_its_place_is_refused_and_its_connection_closed() {
     let agent = agent();

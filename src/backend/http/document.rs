@@ -13,6 +13,7 @@ use quick_xml::events::{BytesText, Event};
 use serde::de::{DeserializeOwned, Error as _};
 
 use crate::error::{Error, ErrorKind};
+use crate::limits::OBJECT_BYTES_MAX;
 
 /// An answer that is not the document that was expected. Quotes nothing of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,16 @@ fn root(text: &str) -> Result<String, Unreadable> {
 /// A number in an answer; `what` names it.
 pub(crate) fn number<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, Unreadable> {
     text.trim().parse().map_err(|_| Unreadable(format!("a {what} in the answer is no number")))
+}
+
+/// The size of an object in an answer, where it can be one.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|bytes| *bytes <= OBJECT_BYTES_MAX)
+}
+
+/// The same in a document.
+pub(crate) fn size_of(text: &str) -> Result<u64, Unreadable> {
+    size(text).ok_or_else(|| Unreadable("a size in the answer is none".to_owned()))
 }
 
 /// An ISO 8601 time; `None` where it is none.

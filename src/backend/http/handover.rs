@@ -14,16 +14,28 @@ use std::time::Instant;
 
 use crate::backend::http::Body;
 use crate::backend::http::line::{Limits, Line};
+use crate::backend::http::veil::Veil;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, ThreadId, lock, thread_id};
 
 /// The connections of an agent, with their announced output buffers.
 #[derive(Default)]
 pub(super) struct Lines {
     buffers: Mutex<Vec<Announced>>,
-    /// The threads whose answer is to go past the agent (`past.rs`), and by which connection it comes.
-    wishes: Mutex<HashMap<ThreadId, Option<Arc<Line>>>>,
+    /// By the threads that make them.
+    requests: Mutex<HashMap<ThreadId, UnderWay>>,
     opened: AtomicU64,
     copied_bytes: AtomicU64,
+}
+
+/// A request whose answer's head has not come.
+struct UnderWay {
+    /// Not yet lifted.
+    veil: Option<Veil>,
+    /// Whether its answer is to go past the agent (`past.rs`), and by which connection it comes.
+    past: bool,
+    line: Option<Arc<Line>>,
+    /// What came of the head.
+    head_bytes: usize,
 }
 
 struct Announced {
@@ -53,27 +65,40 @@ impl Lines {
     }
 
     /// The calling thread begins a request; `past` if its answer is to go past the agent.
-    pub fn begin(&self, past: bool) {
-        let mut wishes = lock(&self.wishes);
-        // A request that panicked never ended: its wish must not be this one's.
-        wishes.remove(&thread_id());
-        if past {
-            wishes.insert(thread_id(), None);
-        }
+    pub fn begin(&self, past: bool, veil: Option<Veil>) {
+        let request = UnderWay { veil, past, line: None, head_bytes: 0 };
+        // A request that panicked never ended: what it was must not be this one's.
+        lock(&self.requests).insert(thread_id(), request);
+    }
+
+    /// The calling thread is about to send `output`. Lifts the veil of its request, whose head comes first.
+    /// Returns whether all that was hidden is in its place.
+    pub fn lift(&self, output: &mut [u8]) -> bool {
+        let mut requests = lock(&self.requests);
+        let veil = requests.get_mut(&thread_id()).and_then(|request| request.veil.take());
+        veil.is_none_or(|veil| veil.lift(output))
     }
 
     /// The calling thread sends its request by this connection.
     pub fn sends_by(&self, line: &Arc<Line>) {
-        if let Some(own) = lock(&self.wishes).get_mut(&thread_id()) {
+        if let Some(request) = lock(&self.requests).get_mut(&thread_id()).filter(|own| own.past) {
             line.wish();
-            *own = Some(line.clone());
+            request.line = Some(line.clone());
         }
+    }
+
+    /// So many bytes came for the calling thread. Returns how many that makes while the head is awaited.
+    pub fn came(&self, bytes: usize) -> usize {
+        let mut requests = lock(&self.requests);
+        let Some(request) = requests.get_mut(&thread_id()) else { return 0 };
+        request.head_bytes = request.head_bytes.saturating_add(bytes);
+        request.head_bytes
     }
 
     /// The head of the answer has come, or nothing does. Returns the connection that [`begin`](Lines::begin)
     /// asked for.
     pub fn end(&self) -> Option<Arc<Line>> {
-        lock(&self.wishes).remove(&thread_id()).flatten()
+        lock(&self.requests).remove(&thread_id()).and_then(|request| request.line)
     }
 
     /// Connections made so far.
@@ -187,8 +212,8 @@ mod tests {
     fn a_request_that_never_ended_leaves_nothing_to_the_next() {
         let output = vec![0; 5000];
         let (lines, line, _received) = line(&output);
-        lines.begin(true);
-        lines.begin(false);
+        lines.begin(true, None);
+        lines.begin(false, None);
         lines.sends_by(&line);
         assert!(!line.has_wish());
         assert!(lines.end().is_none());

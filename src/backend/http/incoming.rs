@@ -60,20 +60,26 @@ impl<'a, R: Read> Incoming<'a, R> {
         bytes_max: usize,
         declared_bytes: Option<u64>,
     ) -> Result<(), TransportError> {
-        while target.len() < bytes_max {
-            let start = target.len();
-            // No more room than the answer needs, and at least for the byte that must not come.
-            let left =
-                declared_bytes.map_or(usize::MAX, |bytes| (bytes as usize).saturating_sub(start));
-            let step = left.clamp(1, RECEIVE_STEP_BYTES).min(bytes_max - start);
-            target.resize(start + step, 0);
-            let came = self.read(&mut target[start..]);
-            target.truncate(start + *came.as_ref().unwrap_or(&0));
-            if came? == 0 {
-                return Ok(());
+        let mut filled = target.len();
+        let outcome = loop {
+            if filled >= bytes_max {
+                break self.end(bytes_max);
             }
-        }
-        self.end(bytes_max)
+            if filled == target.len() {
+                // No more room than the answer needs, and at least for the byte that must not come.
+                let left =
+                    declared_bytes.map_or(usize::MAX, |all| (all as usize).saturating_sub(filled));
+                let step = left.clamp(1, RECEIVE_STEP_BYTES).min(bytes_max - filled);
+                target.resize(filled + step, 0);
+            }
+            match self.read(&mut target[filled..]) {
+                Ok(0) => break Ok(()),
+                Ok(came) => filled += came,
+                Err(error) => break Err(error),
+            }
+        };
+        target.truncate(filled);
+        outcome
     }
 
     fn fill(&mut self, target: &mut [u8]) -> Result<usize, TransportError> {

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::backend::http::past::shorten;
 use crate::backend::http::{Stage, TransportError};
-use crate::limits::RECEIVE_STEP_BYTES;
+use crate::limits::{ANSWER_HEAD_BYTES_MAX, RECEIVE_STEP_BYTES};
 use crate::sync::{Mutex, lock};
 
 /// How long a connection may stand still, and when the request as a whole ends.
@@ -57,6 +57,8 @@ struct State {
     answered: bool,
     /// How far the body of the answer is on its way past the agent.
     past: PastState,
+    /// Of interim answers while a request is sent.
+    interim_bytes: usize,
 }
 
 /// See `past.rs`.
@@ -233,7 +235,14 @@ impl Line {
                 Err(e) => return Err(e),
             };
             match interim_answer(&head[..came]) {
-                Some(bytes) => (&self.stream).read_exact(&mut head[..bytes])?,
+                Some(bytes) => {
+                    (&self.stream).read_exact(&mut head[..bytes])?;
+                    let mut state = lock(&self.state);
+                    state.interim_bytes += bytes;
+                    if state.interim_bytes > ANSWER_HEAD_BYTES_MAX {
+                        return Err(io::Error::other("interim answers without end"));
+                    }
+                }
                 // The first digit of the status says it, once it is there.
                 None if came > 0 && matches!(head[..came].get(9), None | Some(b'1' | b'2')) => {
                     return Ok(Early::Consent);
@@ -248,7 +257,8 @@ impl Line {
         loop {
             let error = match (&self.stream).read(input) {
                 Ok(came) if came > 0 => {
-                    lock(&self.state).answered = true;
+                    let mut state = lock(&self.state);
+                    (state.answered, state.interim_bytes) = (true, 0);
                     return Ok(came);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,

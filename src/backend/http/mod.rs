@@ -30,7 +30,11 @@ mod route;
 mod source;
 #[cfg(test)]
 pub(crate) mod test_server;
+mod veil;
 mod walk;
+#[cfg(test)]
+#[path = "../../../tests/support/watch.rs"]
+pub(crate) mod watch;
 mod wire;
 
 use std::fmt;
@@ -43,7 +47,7 @@ pub(crate) use agent::HttpAgent;
 pub(crate) use clock::ServerClock;
 pub(crate) use credentials::{Fetched, Refreshing};
 pub(crate) use date::{format_http_date, parse_http_date};
-pub(crate) use document::unreadable;
+pub(crate) use document::{size, unreadable};
 pub(crate) use encode::{encode_path, encode_query, encode_text};
 pub(crate) use exchange::{
     ANSWER_BYTES_MAX, OPERATION, Question, Route, file_error, not_understood, parse_time,
@@ -53,7 +57,7 @@ pub(crate) use failure::{insert, one_line, refusal_text, retry_after, unanswered
 pub(crate) use flights::{Flight, Flights, ended};
 pub(crate) use retry::{Failure, Retrier, Verdict};
 pub(crate) use source::{Get, Got, RangedSource, Reads, tagged};
-pub(crate) use walk::{ListedObject, Lists, Page, PagedWalk, has_temporary_name, is_below};
+pub(crate) use walk::{Circle, ListedObject, Lists, Page, PagedWalk, has_temporary_name, is_below};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {exchange::reason, source::content_range};
 

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
+use ::http::StatusCode;
+
 use crate::backend::http::Answer;
+use crate::backend::http::document::size as size_in;
 use crate::backend::{Alignment, IoMode, Source};
 use crate::encode::Checksum;
 use crate::error::{Error, ErrorKind, Result};
@@ -86,10 +89,9 @@ impl<R: Reads> RangedSource<R> {
             }
         };
         let size_bytes = match answer.status {
-            ::http::StatusCode::PARTIAL_CONTENT => {
-                checked_range(&answer, 0, answer.body.len() as u64)?
-            }
-            _ => answer.body.len() as u64,
+            StatusCode::PARTIAL_CONTENT => checked_range(&answer, 0, answer.body.len() as u64)?,
+            StatusCode::OK => answer.body.len() as u64,
+            status => return Err(wrong_range(no_content(status))),
         };
         let etag = tagged("open", &answer)?;
         Ok(source(size_bytes, Some(etag), reads.checksum_in(&answer), answer.body))
@@ -151,12 +153,19 @@ impl<R: Reads> Source for RangedSource<R> {
         if answer.header("etag").is_some_and(|etag| Some(etag) != self.etag.as_deref()) {
             return Err(changed());
         }
-        if answer.status == ::http::StatusCode::PARTIAL_CONTENT {
-            checked_range(&answer, offset, left as u64)?;
-        } else if offset > 0 || left as u64 != self.size_bytes {
-            return Err(wrong_range(
-                "the server sends the whole object for a range of it".to_owned(),
-            ));
+        match answer.status {
+            StatusCode::PARTIAL_CONTENT
+                if checked_range(&answer, offset, left as u64)? != self.size_bytes =>
+            {
+                return Err(changed());
+            }
+            StatusCode::PARTIAL_CONTENT => {}
+            StatusCode::OK if offset == 0 && left as u64 == self.size_bytes => {}
+            StatusCode::OK => {
+                let what = "the server sends the whole object for a range of it";
+                return Err(wrong_range(what.to_owned()));
+            }
+            status => return Err(wrong_range(no_content(status))),
         }
         if answer.filled_bytes != left {
             let got = answer.filled_bytes;
@@ -185,8 +194,12 @@ fn checked_range(answer: &Answer, offset: u64, bytes: u64) -> Result<u64> {
 pub(crate) fn content_range(text: &str) -> Option<(u64, u64, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let [first, last, size] = [first, last, size].map(|number| number.trim().parse::<u64>().ok());
-    Some((first?, last?, size?))
+    Some((size_in(first)?, size_in(last)?, size_in(size)?))
+}
+
+/// Other successes have no content, or not the object's.
+fn no_content(status: StatusCode) -> String {
+    format!("the server answers {status}, which is no answer with an object's content")
 }
 
 fn changed() -> Error {

@@ -1,4 +1,4 @@
-//! A plain connection, as the HTTP crate sees it.
+//! A plain connection, and the outside of any, as the HTTP crate sees them.
 
 use std::fmt;
 use std::time::Instant;
@@ -8,10 +8,13 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport as Wire, time,
 };
 
+use crate::backend::http::Stage;
 use crate::backend::http::handover::Lines;
-use crate::backend::http::line::{Input, Limits, Line};
+use crate::backend::http::line::{Input, Limits, Line, failed};
 use crate::backend::http::past::STAND_IN;
-use crate::limits::{ANSWER_HEAD_BYTES_USUAL, SEND_STEP_BYTES};
+use crate::limits::{
+    ANSWER_HEAD_BYTES_MAX, ANSWER_HEAD_BYTES_USUAL, RECEIVE_STEP_BYTES, SEND_STEP_BYTES,
+};
 use crate::sync::Arc;
 
 /// Opens plain connections, where the chain has none yet.
@@ -43,6 +46,71 @@ impl<In: Wire> Connector<In> for Wires {
         let buffers =
             WireBuffers { line: line.clone(), output, input: Input::default(), progress: false };
         Ok(Some(Either::B(PlainWire { lines: self.lines.clone(), line, buffers })))
+    }
+}
+
+/// The outside of a connection, TLS or not. Here the agent's heads get what was hidden from its log, and
+/// servers that never come to an end are given up: the agent itself looks at neither its time nor the size of
+/// what came while there is more, and would take interim answers, trailers and a chunk's size without end.
+#[derive(Debug)]
+pub(super) struct Outside<T> {
+    pub lines: Arc<Lines>,
+    pub inside: T,
+    /// Of the request's own connection, rather than of the one to a proxy below it.
+    pub is_outermost: bool,
+}
+
+impl<T: Wire> Wire for Outside<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inside.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let output = self.inside.buffers().output().get_mut(..amount).unwrap_or_default();
+        if self.is_outermost && !self.lines.lift(output) {
+            let what = "the request's head is too long".to_owned();
+            return Err(failed(Stage::Request, false, what).into());
+        }
+        self.inside.transmit_output(amount, timeout)
+    }
+
+    fn maybe_await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        if timeout.after.is_zero() {
+            return Err(ureq::Error::Timeout(timeout.reason));
+        }
+        match self.buffers().can_use_input() {
+            true => Ok(true),
+            false => self.await_input(timeout),
+        }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let before = self.buffers().input().len();
+        let awaited = self.inside.await_input(timeout)?;
+        let came = self.buffers().input().len().saturating_sub(before);
+        // What is there and makes no sense yet is a line without an end; below TLS it may be a record.
+        let has_end = match self.is_outermost {
+            true => {
+                before <= ANSWER_HEAD_BYTES_MAX
+                    && self.lines.came(came) <= ANSWER_HEAD_BYTES_MAX + RECEIVE_STEP_BYTES
+            }
+            false => before <= 8 * RECEIVE_STEP_BYTES,
+        };
+        match has_end {
+            true => Ok(awaited),
+            false => {
+                let what = "the answer's head, or a line of it, has no end".to_owned();
+                Err(failed(Stage::Receive, false, what).into())
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inside.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inside.is_tls()
     }
 }
 

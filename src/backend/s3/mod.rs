@@ -24,15 +24,17 @@ mod xml;
 #[cfg(test)]
 mod xml_tests;
 
+use std::collections::HashSet;
+
 use ::http::{HeaderName, Method, StatusCode, header};
 
 use crate::backend::http::{
-    Body, HttpAgent, PagedWalk, RangedSource, Transport, insert, one_line, parse_http_date, tagged,
-    unreadable,
+    Body, HttpAgent, PagedWalk, RangedSource, Transport, insert, one_line, parse_http_date, size,
+    tagged, unreadable,
 };
 use crate::backend::temporary::{check_temporary, nonce};
 use crate::backend::{Backend, ObjectMeta, Orphan, Source, Upload, UploadSpec, Walk};
-use crate::config::{Config, origin_problem};
+use crate::config::{Config, origin_problem, region_problem};
 use crate::encode::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{KEY_BYTES_MAX, S3_KEYS_PER_REQUEST_MAX};
@@ -63,6 +65,9 @@ pub(crate) fn open_s3(bucket: &str, config: &Config) -> Result<Arc<dyn Backend>>
     // A profile may name it; the others were checked with the configuration.
     if let Some(what) = chain.endpoint().and_then(|url| origin_problem(&url, false)) {
         return Err(Error::invalid("configure", format!("the profile's endpoint_url {what}")));
+    }
+    if let Some(what) = chain.region().and_then(|region| region_problem(&region)) {
+        return Err(Error::invalid("configure", format!("the profile's region {what}")));
     }
     Ok(Arc::new(S3Backend(Shared::new(bucket, config, transport, chain))))
 }
@@ -130,8 +135,7 @@ impl Shared {
             Reply::Answer(answer) => answer,
             Reply::Refused(refusal) => return Err(self.absent(operation, refusal, deadline)),
         };
-        let size = answer.header("content-length").and_then(|text| text.parse().ok());
-        let Some(size_bytes) = size else {
+        let Some(size_bytes) = answer.header("content-length").and_then(size) else {
             let what = "the server does not tell the object's size";
             return Err(Error::new(ErrorKind::Unavailable, operation, what));
         };
@@ -192,8 +196,9 @@ impl Shared {
         }
     }
 
-    /// Removes many objects by one request. Returns whether the server knows that request.
-    fn remove_many(&self, keys: &[String], deadline: &Deadline) -> Result<bool> {
+    /// Removes many objects by one request. Returns those that are left to be removed one by one: all where
+    /// the server does not know that request, and those of which its answer says nothing.
+    fn remove_many<'k>(&self, keys: &'k [String], deadline: &Deadline) -> Result<Vec<&'k String>> {
         let body = xml::write_delete(keys);
         let checksum = Algorithm::Crc32c.checksum(body.as_bytes());
         let digest = sign::sha256_hex([body.as_bytes()]);
@@ -212,13 +217,17 @@ impl Shared {
                     StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED
                 ) =>
             {
-                return Ok(false);
+                return Ok(keys.iter().collect());
             }
             Reply::Refused(refusal) => return Err(refusal.into_error("delete")),
         };
         let deletion = xml::parse_deletion(&answer.body).map_err(|e| unreadable("delete", e))?;
         match deletion.failed.iter().find(|failed| failed.code != "NoSuchKey") {
-            None => Ok(true),
+            None => {
+                let gone = deletion.failed.iter().map(|failed| &failed.key);
+                let told: HashSet<&String> = deletion.deleted.iter().chain(gone).collect();
+                Ok(keys.iter().filter(|key| !told.contains(key)).collect())
+            }
             Some(failed) => {
                 let kind = match failed.code.as_str() {
                     "AccessDenied" => ErrorKind::PermissionDenied,
@@ -267,9 +276,8 @@ impl Backend for S3Backend {
             };
         }
         for keys in keys.chunks(S3_KEYS_PER_REQUEST_MAX) {
-            if !self.0.remove_many(keys, deadline)? {
-                keys.iter().try_for_each(|key| self.0.remove(key, deadline))?;
-            }
+            let left = self.0.remove_many(keys, deadline)?;
+            left.into_iter().try_for_each(|key| self.0.remove(key, deadline))?;
         }
         Ok(keys.len() as u64)
     }

@@ -158,6 +158,7 @@ impl Refusal {
             _ => {}
         }
         match self.status.as_u16() {
+            304 => (ErrorKind::Unavailable, Some("check what stands between: this was not asked")),
             300..=399 => (
                 ErrorKind::BucketNotFound,
                 Some("the bucket is elsewhere: set its region or endpoint"),

@@ -4,7 +4,8 @@ use ::http::Method;
 
 use crate::backend::Orphan;
 use crate::backend::http::{
-    ListedObject, Lists, Page, PagedWalk, encode_text, has_temporary_name, is_below, unreadable,
+    Circle, ListedObject, Lists, Page, PagedWalk, encode_text, has_temporary_name, is_below,
+    unreadable,
 };
 use crate::backend::s3::Shared;
 use crate::backend::s3::client::{Call, Client};
@@ -50,6 +51,7 @@ pub(crate) fn orphans(
 ) -> Result<Vec<Orphan>> {
     let mut orphans = Vec::new();
     let mut marker: Option<xml::UploadMarker> = None;
+    let mut circle = Circle::default();
     loop {
         let mut query = vec![("uploads", ""), ("encoding-type", "url"), ("prefix", prefix)];
         if let Some(marker) = &marker {
@@ -67,7 +69,7 @@ pub(crate) fn orphans(
                 modified: upload.initiated,
             });
         }
-        if page.next.is_none() || page.next == marker {
+        if page.next.as_ref().is_none_or(|next| circle.closes_at(next)) {
             break;
         }
         marker = page.next;
@@ -107,6 +109,7 @@ fn left_probes(shared: &Arc<Shared>, prefix: &str, deadline: &Deadline) -> Resul
 fn size_of(client: &Client, key: &str, id: &str, deadline: &Deadline) -> Result<u64> {
     let mut bytes = 0;
     let mut marker: Option<String> = None;
+    let mut circle = Circle::default();
     loop {
         let mut query = vec![("uploadId", id)];
         query.extend(marker.as_deref().map(|marker| ("part-number-marker", marker)));
@@ -120,7 +123,7 @@ fn size_of(client: &Client, key: &str, id: &str, deadline: &Deadline) -> Result<
         let page = xml::parse_parts(&answer.body).map_err(|e| unreadable("find orphans", e))?;
         bytes = page.items.iter().fold(bytes, |sum: u64, part| sum.saturating_add(part.size_bytes));
         let next = page.next.map(|number| number.to_string());
-        if next.is_none() || next == marker {
+        if next.as_ref().is_none_or(|next| circle.closes_at(next)) {
             return Ok(bytes);
         }
         marker = next;

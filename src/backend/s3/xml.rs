@@ -12,7 +12,9 @@ use std::time::SystemTime;
 use s3::serde_types::CommonPrefix;
 use serde::Deserialize;
 
-use crate::backend::http::document::{Unreadable, moment, number, push_element, read, root_of};
+use crate::backend::http::document::{
+    Unreadable, moment, number, push_element, read, root_of, size_of,
+};
 use crate::backend::http::{ListedObject, Page};
 
 /// What a server says went wrong.
@@ -127,7 +129,7 @@ pub(crate) fn parse_listing(answer: &[u8]) -> Result<Listing, Unreadable> {
     let object = |object: Contents| {
         Ok(ListedObject {
             key: named(decoded(object.key)?)?,
-            size_bytes: number(&object.size, "size")?,
+            size_bytes: size_of(&object.size)?,
             etag: object.etag,
             modified: object.last_modified.and_then(|time| moment(&time)),
         })
@@ -167,7 +169,7 @@ pub(crate) fn parse_parts(answer: &[u8]) -> Result<Page<ListedPart, u32>, Unread
     let part = |part: PartElement| {
         Ok(ListedPart {
             number: number(&part.part_number, "part number")?,
-            size_bytes: number(&part.size, "size")?,
+            size_bytes: size_of(&part.size)?,
             etag: part.etag,
         })
     };
