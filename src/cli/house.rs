@@ -80,7 +80,9 @@ fn gc_text(report: &GcReport, delete: bool) -> String {
         table.row([kind, size, modified, removed.to_owned(), garbage.uri.clone()]);
     }
     let found = report.garbage.len();
-    let bytes = human_bytes(report.garbage.iter().map(|garbage| garbage.size_bytes).sum());
+    let bytes = human_bytes(
+        report.garbage.iter().fold(0, |sum, garbage| garbage.size_bytes.saturating_add(sum)),
+    );
     let removed = report.garbage.iter().filter(|garbage| garbage.removed).count();
     let mut text = if found > 0 { table.render() } else { String::new() };
     text.push_str(&match (found, delete) {

@@ -8,7 +8,7 @@ use syncline::checkpoint::{
 
 use crate::args::{List, Show, Verify};
 use crate::failure::Failure;
-use crate::output::{Column, Table, human_bytes, printable};
+use crate::output::{Column, Table, human_bytes, note, printable};
 use crate::session::Session;
 
 /// Damaged ranges of a shard that are printed; the rest is counted. JSON has them all.
@@ -18,7 +18,7 @@ const RANGES_SHOWN: usize = 3;
 pub fn list(session: &Session, args: &List) -> Result<(), Failure> {
     let checkpoints = CheckpointStore::open_with(&args.base, &session.config)?.list()?;
     if checkpoints.is_empty() && !session.out.is_json() {
-        eprintln!("syncline: no checkpoint in {}", printable(&args.base));
+        note(&format!("no checkpoint in {}", args.base));
     }
     let mut rows = Vec::new();
     let columns = [

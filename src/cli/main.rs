@@ -27,7 +27,7 @@ use clap::Parser as _;
 
 use args::{Cli, Command};
 use failure::{Failure, status_of};
-use output::printable;
+use output::{note, printable};
 use session::Session;
 use signals::Stop;
 
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help_or_error) => {
+            let help_or_error = harmless(help_or_error);
             // A closed pipe does not matter to somebody who asked for help.
             let _ = help_or_error.print();
             return ExitCode::from(u8::try_from(help_or_error.exit_code()).unwrap_or(u8::MAX));
@@ -51,11 +52,18 @@ fn main() -> ExitCode {
     match (result, stop.signal()) {
         (Ok(()), None) => ExitCode::SUCCESS,
         (Ok(()), Some(signal)) => {
-            eprintln!("syncline: {signal} came too late: the command is done");
+            note(&format!("{signal} came too late: the command is done"));
             ExitCode::from(status_of(signal))
         }
         (Err(failure), _) => end(&failure, is_about_checkpoints(&cli.command)),
     }
+}
+
+/// The same about arguments that do not drive the terminal: an error quotes them, and a shell may have made one
+/// of the name of any file.
+fn harmless(help_or_error: clap::Error) -> clap::Error {
+    let args = std::env::args_os().map(|arg| printable(&arg.to_string_lossy()));
+    Cli::try_parse_from(args).err().unwrap_or(help_or_error)
 }
 
 fn run(session: &Session, command: &Command) -> Result<(), Failure> {
@@ -94,7 +102,7 @@ fn is_about_checkpoints(command: &Command) -> bool {
 
 fn end(failure: &Failure, of_checkpoint: bool) -> ExitCode {
     if !matches!(failure, Failure::ClosedPipe) {
-        eprintln!("syncline: {}", printable(&failure.to_string()));
+        note(&failure.to_string());
     }
     ExitCode::from(failure.status(of_checkpoint))
 }

@@ -9,7 +9,7 @@ use syncline::{Algorithm, Checksum, ErrorKind, ObjectMeta, WriteOptions};
 
 use crate::args::{Cat, Get, Ls, Put, Rm, Stat, Sum};
 use crate::failure::Failure;
-use crate::output::{Column, Table, human_bytes, human_time, json_time, printable};
+use crate::output::{Column, Table, human_bytes, human_time, json_time, note, printable};
 use crate::progress::Bar;
 use crate::session::{Session, base_name};
 use crate::transfer::{Input, Sink, abandon, copy, fill, stream};
@@ -219,7 +219,7 @@ pub fn ls(session: &Session, args: &Ls) -> Result<(), Failure> {
                     .or_insert(Entry::Level { objects: 0, bytes: 0 });
                 if let Entry::Level { objects, bytes } = entry {
                     *objects += 1;
-                    *bytes += meta.size_bytes;
+                    *bytes = bytes.saturating_add(meta.size_bytes);
                 }
             }
             _ => {
@@ -228,7 +228,7 @@ pub fn ls(session: &Session, args: &Ls) -> Result<(), Failure> {
         }
     }
     if entries.is_empty() && !session.out.is_json() {
-        eprintln!("syncline: nothing below {}", printable(&args.uri));
+        note(&format!("nothing below {}", args.uri));
     }
     let value = entries.iter().map(|(name, entry)| entry_json(&root, name, entry)).collect();
     session.out.print(Value::Array(value), || listing(&entries))
@@ -348,7 +348,7 @@ pub fn sum(session: &Session, args: &Sum) -> Result<(), Failure> {
     })?;
     let Some(last) = failures.pop() else { return Ok(()) };
     for failure in &failures {
-        eprintln!("syncline: {}", printable(&failure.to_string()));
+        note(&failure.to_string());
     }
     Err(last)
 }

@@ -33,7 +33,15 @@ impl Output {
     }
 }
 
+/// A line on standard error, in the command's name.
+pub fn note(text: &str) {
+    eprintln!("syncline: {}", printable(text));
+}
+
+/// Line ends are the command's own. What else drives a terminal came from a name or a message: JSON escapes
+/// some of it already, and takes the rest in the same form.
 fn write_stdout(text: &str) -> Result<(), Failure> {
+    let text = tamed(text);
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| stdout_failure(&e))
 }
@@ -113,16 +121,32 @@ impl Table {
     }
 }
 
-/// `text` with control characters escaped, so that a name cannot drive the terminal.
+/// `text` on one line, with what drives a terminal escaped, so that a name cannot.
 pub fn printable(text: &str) -> String {
+    escaped(text, |c| drives_terminal(c) || c == '\n')
+}
+
+/// The same of text of several lines.
+fn tamed(text: &str) -> String {
+    escaped(text, drives_terminal)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() {
-            out.extend(c.escape_default())
+        // As JSON has it. All of these are of the first plane.
+        if is_escaped(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)))
         } else {
             out.push(c)
         }
         out
     })
+}
+
+/// Control characters, and those that end a line or turn the direction in which it is read.
+fn drives_terminal(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    (c.is_control() && c != '\n') || turns
 }
 
 /// Bytes for people: `1.5 GiB`.
@@ -201,6 +225,24 @@ mod tests {
         let mut table = Table::new([Column::Left("NAME"), Column::Right("BYTES")]);
         table.row(["a\x1b[31m".to_owned(), "1".to_owned()]);
         table.row(["b".to_owned(), "1000".to_owned()]);
-        assert_eq!(table.render(), "NAME         BYTES\na\\u{1b}[31m      1\nb             1000\n");
+        assert_eq!(table.render(), "NAME         BYTES\na\\u001b[31m      1\nb             1000\n");
+    }
+
+    #[test]
+    fn nothing_drives_the_terminal() {
+        let odd: String = ('\u{0}'..='\u{20ff}').chain(['\u{feff}', '\u{1f980}']).collect();
+        for text in [printable(&odd), tamed(&odd).replace('\n', "")] {
+            assert!(!text.chars().any(char::is_control));
+            for turning in ['\u{202e}', '\u{2066}', '\u{2028}', '\u{200f}'] {
+                assert!(!text.contains(turning));
+            }
+            assert!(
+                text.contains("\\u001b") && text.contains("\\u009b") && text.contains('\u{e9}')
+            );
+        }
+        // What JSON leaves as it is becomes what JSON reads again.
+        let value = Value::String(odd);
+        let printed = tamed(&value.to_string());
+        assert_eq!(serde_json::from_str::<Value>(&printed).ok(), Some(value));
     }
 }

@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::{note, printable};
+
 /// Redraws per second: enough to look alive, too few to cost anything.
 const REDRAWS_PER_SECOND: u8 = 10;
 
@@ -35,7 +37,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(label.to_owned());
+        bar.set_message(printable(label));
         Bar(bar)
     }
 }
@@ -62,7 +64,7 @@ impl Bar {
 
     /// Writes a line to standard error without tearing the bar.
     pub fn note(&self, text: &str) {
-        self.0.suspend(|| eprintln!("syncline: {text}"));
+        self.0.suspend(|| note(text));
     }
 }
 

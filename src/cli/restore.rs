@@ -22,7 +22,7 @@ use crate::crew::{group_files_max, groups, in_parallel};
 use crate::failure::Failure;
 use crate::inspect::no_checkpoint;
 use crate::object::local_uri;
-use crate::output::{Column, Table, human_bytes, printable};
+use crate::output::{Column, Table, human_bytes, note, printable};
 use crate::progress::Bar;
 use crate::scratch::Scratch;
 use crate::session::Session;
@@ -62,7 +62,7 @@ pub fn restore(session: &Session, args: &Restore) -> Result<(), Failure> {
         None => restore_newest_good(session, &source, args)?,
     };
     if args.no_verify {
-        eprintln!("syncline: restored without comparing checksums, as --no-verify asks");
+        note("restored without comparing checksums, as --no-verify asks");
     }
     report(session, args, &restored)
 }
@@ -96,7 +96,7 @@ fn restore_newest_good(
     })?;
     let good = good.ok_or_else(|| no_checkpoint("restore", &args.base, None))?;
     for skipped in &good.skipped {
-        eprintln!("syncline: skipping {}", printable(&skipped.to_string()));
+        note(&format!("skipping {skipped}"));
     }
     let names = good.loaded?;
     Ok(Restored { info: good.info, manifest: good.manifest, names, skipped: good.skipped })

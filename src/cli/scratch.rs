@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::output::note;
 
 /// A directory inside a parent. Removed with all it holds when dropped, together with the directories
 /// that were made for it, unless the parent is to be kept.
@@ -48,7 +49,7 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         match fs::remove_dir_all(&self.dir) {
             Err(error) if !is_absence(&error) => {
-                eprintln!("syncline: remove {}: {error}; remove it by hand", self.dir.display());
+                note(&format!("remove {}: {error}; remove it by hand", self.dir.display()));
             }
             _ => {}
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::failure::{Failure, status_of};
+use crate::output::note;
 
 /// How long a command may take to stop: a part on a slow medium, or a sync in progress.
 const GRACE: Duration = Duration::from_secs(30);
@@ -91,7 +92,7 @@ impl Stop {
                 let remains = remains
                     .as_deref()
                     .unwrap_or("a temporary file may remain, `syncline gc` finds it");
-                eprintln!("syncline: {first}: still busy after {} s; {remains}", GRACE.as_secs());
+                note(&format!("{first}: still busy after {} s; {remains}", GRACE.as_secs()));
                 std::process::exit(status_of(first).into());
             });
             let _ = signals.wait();

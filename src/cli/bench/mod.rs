@@ -26,7 +26,7 @@ use self::measure::{Sample, measure};
 use self::place::{Place, remove_file};
 use self::plan::{Plan, random_source, whole_parts};
 use crate::failure::Failure;
-use crate::output::human_bytes;
+use crate::output::{human_bytes, note};
 use crate::progress::Bar;
 use crate::session::Session;
 
@@ -121,11 +121,11 @@ fn on_server(uri: &str) -> bool {
 
 /// Says before anything is measured what will go over the network.
 fn tell_traffic(written_bytes: u64, read_bytes: u64) {
-    eprintln!(
-        "syncline: about {} will be written to the server and {} read; requests and traffic may cost money",
+    note(&format!(
+        "about {} will be written to the server and {} read; requests and traffic may cost money",
         human_bytes(written_bytes),
         human_bytes(read_bytes)
-    );
+    ));
 }
 
 fn write_contestants(raw_threads: &[usize]) -> Vec<Contestant> {

@@ -10,7 +10,7 @@ use syncline::{IoMode, ObjectStore};
 use super::machine;
 use crate::failure::Failure;
 use crate::object::local_uri;
-use crate::output::printable;
+use crate::output::{note, printable};
 use crate::scratch::Scratch;
 use crate::session::Session;
 
@@ -135,7 +135,7 @@ impl Place {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = self.store.delete_prefix(&self.uri) {
-            eprintln!("syncline: {}; {}", printable(&error.to_string()), by_hand(&self.uri));
+            note(&format!("{error}; {}", by_hand(&self.uri)));
         }
     }
 }

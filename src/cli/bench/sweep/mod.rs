@@ -18,7 +18,7 @@ use super::machine;
 use super::place::Place;
 use super::{Bench, on_server};
 use crate::failure::Failure;
-use crate::output::human_bytes;
+use crate::output::{human_bytes, note};
 use crate::session::Session;
 
 /// Bytes of a run, unless given: what sixteen threads with parts of 32 MiB have under way at a time.
@@ -95,14 +95,14 @@ fn tell_effort(args: &Bench, grid: &Grid, size_bytes: u64) {
         .saturating_mul(rounds)
         .saturating_add(pass_bytes_max.saturating_mul(depth_runs + 1));
     let cost = if on_server(&args.uri) { "; requests and traffic may cost money" } else { "" };
-    eprintln!(
-        "syncline: {grid_runs} runs for threads and part size, then at most {depth_runs} for the queue \
+    note(&format!(
+        "{grid_runs} runs for threads and part size, then at most {depth_runs} for the queue \
          depth; at most {} written and as much read{cost}",
         human_bytes(bytes)
-    );
+    ));
     if !grid.left_out.is_empty() {
         let count = grid.left_out.len();
-        eprintln!("syncline: {count} settings exceed the bound on memory and are left out");
+        note(&format!("{count} settings exceed the bound on memory and are left out"));
     }
 }
 
