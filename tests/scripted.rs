@@ -4,8 +4,12 @@
 mod model;
 #[path = "scripted/server.rs"]
 mod server;
+#[path = "scripted/watch.rs"]
+mod watching;
 
 #[path = "support/s3_model.rs"]
 mod s3_model;
 #[path = "support/scripted.rs"]
 mod scripted;
+#[path = "support/watch.rs"]
+mod watch;

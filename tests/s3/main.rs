@@ -24,3 +24,5 @@ mod in_time;
 mod s3_model;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/watch.rs"]
+mod watch;

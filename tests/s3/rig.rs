@@ -25,6 +25,10 @@ pub const URI: &str = "s3://bucket/dir/object";
 /// Attempts of one request in these tests.
 pub const ATTEMPTS: u32 = 3;
 
+/// Nothing in these tests takes so long.
+pub const STUCK: Duration = Duration::from_secs(120);
+
+/// The two secrets are in `secrets.txt`.
 pub const ACCESS_KEY: &str = "AKIDTEST";
 pub const SECRET_KEY: &str = "secret-key-of-the-tests";
 pub const SESSION_TOKEN: &str = "session-token-of-the-tests";
@@ -53,6 +57,7 @@ pub fn open(endpoint: &str) -> Arc<dyn ObjectStore> {
 }
 
 pub fn open_with(settings: ConfigBuilder) -> Arc<dyn ObjectStore> {
+    crate::watch::watch();
     open_store(URI, &settings.build().unwrap()).unwrap()
 }
 

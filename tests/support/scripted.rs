@@ -411,6 +411,7 @@ impl Shared {
                 self.pause(duration);
                 Ok(Next::End)
             }
+            Step::Raw(first, more) => flood(stream, &first, &more),
         }
     }
 
@@ -461,6 +462,17 @@ impl Shared {
             }
             record = self.changed.wait_timeout(record, left).unwrap().0;
         }
+    }
+}
+
+fn flood(mut stream: &TcpStream, first: &[u8], more: &[u8]) -> io::Result<Next> {
+    stream.write_all(first)?;
+    if more.is_empty() {
+        return Ok(Next::End);
+    }
+    let many = more.repeat((64 * 1024 / more.len()).max(1));
+    loop {
+        stream.write_all(&many)?;
     }
 }
 

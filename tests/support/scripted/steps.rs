@@ -13,6 +13,16 @@ pub enum Step {
     Close,
     /// Nothing comes for so long (or until the server ends); then the connection is closed.
     Hang(Duration),
+    /// These bytes as they are, and then the others again and again until nobody takes them, if there are any;
+    /// then the connection is closed.
+    Raw(Arc<Vec<u8>>, Arc<Vec<u8>>),
+}
+
+impl Step {
+    /// [`Step::Raw`] of texts.
+    pub fn raw(first: impl Into<Vec<u8>>, then_for_ever: impl Into<Vec<u8>>) -> Step {
+        Step::Raw(Arc::new(first.into()), Arc::new(then_for_ever.into()))
+    }
 }
 
 impl From<Answer> for Step {
