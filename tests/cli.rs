@@ -7,6 +7,10 @@ mod bad_input;
 mod checkpoints;
 #[path = "cli/compressed.rs"]
 mod compressed;
+#[path = "support/figures.rs"]
+mod figures;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/house.rs"]
 mod house;
 #[path = "cli/objects.rs"]
@@ -21,3 +25,5 @@ mod signals;
 mod sweep;
 #[path = "support/servers.rs"]
 mod test_servers;
+#[path = "cli/umask.rs"]
+mod umask;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use syncline::{Algorithm, ErrorKind};
 
-use crate::support::{BLOCK, Fixture, on_all_media, state, warnings};
+use crate::support::{BLOCK, Fixture, on_all_media, state};
 
 on_all_media! {
     its_checkpoints_restore
@@ -75,7 +75,7 @@ fn its_old_checksums_are_another_polynomial(f: Fixture) {
     let told = || {
         let accepts =
             |text: &&String| text.contains("the bytes match") && text.contains(&mislabelled);
-        warnings().iter().filter(accepts).count()
+        crate::watch::warnings().iter().filter(accepts).count()
     };
     let key = save(&f, &data, json!(mislabelled));
     assert_eq!(told(), 0);

@@ -6,6 +6,7 @@ mod compressed;
 mod faults;
 mod flips;
 mod gc;
+mod hostile;
 mod links;
 mod manifests;
 mod many;
@@ -17,3 +18,7 @@ mod save;
 #[path = "../support/servers.rs"]
 mod servers;
 mod support;
+#[path = "../support/watch.rs"]
+mod watch;
+
+use watch::figures;

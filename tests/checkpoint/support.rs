@@ -1,6 +1,5 @@
 //! A base on a medium, and what tests do to it behind the engine's back.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
@@ -67,27 +66,9 @@ pub fn fixture_with(medium: Medium, config: &Config) -> Fixture {
         Medium::S3 => servers::s3_base(),
         Medium::Az => servers::az_base(),
     };
+    crate::watch::watch();
     let checkpoints = CheckpointStore::open_with(&base, config).unwrap();
     Fixture { checkpoints, base, medium, _directory: directory }
-}
-
-/// What the library warned of so far, in whatever test.
-pub fn warnings() -> Vec<String> {
-    struct Kept(Mutex<Vec<String>>);
-    impl log::Log for Kept {
-        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-            metadata.level() <= log::Level::Warn
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            self.0.lock().unwrap().push(record.args().to_string());
-        }
-        fn flush(&self) {}
-    }
-    static KEPT: Kept = Kept(Mutex::new(Vec::new()));
-    // Fails when it is set already.
-    let _ = log::set_logger(&KEPT);
-    log::set_max_level(log::LevelFilter::Warn);
-    KEPT.0.lock().unwrap().clone()
 }
 
 pub fn ts(text: &str) -> Timestamp {

@@ -1,0 +1,86 @@
+//! Reading a manifest takes memory linear in its text, whatever that says.
+//!
+//! One test in a process of its own: it reads the process's peak memory.
+
+use syncline::checkpoint::Manifest;
+
+#[path = "support/figures.rs"]
+mod figures;
+
+/// Bytes of memory for each byte of a text that its shards make most of: the shortest entries.
+const FACTOR_OF_SHARDS: u64 = 40;
+
+/// The same of what the caller keeps beside the data, where each value is as short as can be.
+const FACTOR_OF_META: u64 = 160;
+
+/// Beside it: pages of code and heap touched for the first time.
+const BESIDE_BYTES: u64 = 16 << 20;
+
+/// Peak resident memory of this process in bytes, from /proc/self/status.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Makes the peak start again from what is resident now.
+fn reset_peak() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+fn manifest(ranks: usize, user_meta: &str) -> String {
+    let mut text = format!(
+        "{{\"format_version\":1,\"framework\":\"f\",\"global_step\":5,\"epoch\":0,\"wall_time\":\"\",\
+         \"world_size\":{ranks},\"user_meta\":{user_meta},\"status\":\"complete\",\"shards\":["
+    );
+    for rank in 0..ranks {
+        let comma = if rank == 0 { "" } else { "," };
+        text.push_str(&format!("{comma}{{\"rank\":{rank},\"key\":\"{rank}\",\"size\":0}}"));
+    }
+    text + "]}"
+}
+
+/// Bytes of memory for each byte of the text.
+fn factor(what: &str, text: &str, most: u64) {
+    reset_peak();
+    let before = peak_bytes();
+    let read = Manifest::from_json(text.as_bytes());
+    let grown = peak_bytes().saturating_sub(before).saturating_sub(BESIDE_BYTES);
+    let factor = grown / text.len() as u64;
+    println!("{what}: {factor} bytes for each byte of {}", text.len());
+    assert!(factor <= most, "{what}: {factor} bytes for each byte, of at most {most}");
+    drop(read);
+    figures::add("hostile inputs", 1);
+}
+
+#[test]
+fn memory_is_linear_in_the_text() {
+    let ranks = if figures::long() { 10_000_000 } else { 200_000 };
+    let many = manifest(ranks, "null");
+    assert_eq!(Manifest::from_json(many.as_bytes()).unwrap().shards.len(), ranks);
+    factor("shards", &many, FACTOR_OF_SHARDS);
+    // The last is missing, which is noticed when all are there.
+    factor(
+        "shards without the last",
+        &many.replacen(&ranks.to_string(), &(ranks + 1).to_string(), 1),
+        FACTOR_OF_SHARDS,
+    );
+    drop(many);
+    let count = if figures::long() { 4_000_000 } else { 400_000 };
+    for (what, one) in [
+        ("numbers", "0,"),
+        ("texts", "\"\","),
+        ("lists", "[],"),
+        ("objects", "{},"),
+        ("fields", "{\"\":0},"),
+    ] {
+        let list = one.repeat(count);
+        factor(what, &manifest(1, &format!("[{}]", list.trim_end_matches(','))), FACTOR_OF_META);
+    }
+    let fields: String = (0..count).map(|n| format!("\"{n}\":0,")).collect();
+    factor(
+        "many fields",
+        &manifest(1, &format!("{{{}}}", fields.trim_end_matches(','))),
+        FACTOR_OF_META,
+    );
+}
