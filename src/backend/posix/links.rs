@@ -59,7 +59,7 @@ pub(super) fn link_leaving(
 }
 
 /// Whether a link has no end: its target is missing, or it leads back to itself.
-fn leads_nowhere(e: &io::Error) -> bool {
+pub(super) fn leads_nowhere(e: &io::Error) -> bool {
     is_nowhere(e) || e.raw_os_error() == Some(Errno::ELOOP as i32)
 }
 

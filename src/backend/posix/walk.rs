@@ -4,7 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{at, is_nowhere, object_meta};
+use super::links::leads_nowhere;
+use super::{at, object_meta};
 use crate::backend::temporary::is_temporary_name;
 use crate::backend::{ObjectMeta, Walk};
 use crate::error::Result;
@@ -77,9 +78,8 @@ impl DirectoryWalk {
     fn object(&self, path: &Path) -> Result<Option<ObjectMeta>> {
         let meta = match fs::metadata(path) {
             Ok(meta) => meta,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidFilename) => {
-                return Ok(None);
-            }
+            // One link that leads back to itself must not keep all the others from being listed.
+            Err(e) if leads_nowhere(&e) => return Ok(None),
             Err(e) => return Err(at(path, "list", e)),
         };
         let Some(text) = path.to_str().filter(|_| meta.is_file()) else { return Ok(None) };
