@@ -25,9 +25,6 @@ pub const URI: &str = "s3://bucket/dir/object";
 /// Attempts of one request in these tests.
 pub const ATTEMPTS: u32 = 3;
 
-/// Nothing in these tests takes so long.
-pub const STUCK: Duration = Duration::from_secs(120);
-
 /// The two secrets are in `secrets.txt`.
 pub const ACCESS_KEY: &str = "AKIDTEST";
 pub const SECRET_KEY: &str = "secret-key-of-the-tests";

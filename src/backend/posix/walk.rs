@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::links::leads_nowhere;
-use super::{at, object_meta};
+use super::{at, is_nowhere, object_meta};
 use crate::backend::temporary::is_temporary_name;
 use crate::backend::{ObjectMeta, Walk};
 use crate::error::Result;
