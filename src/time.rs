@@ -6,6 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 
+/// The present moment, by which waits end.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(all(test, shuttle))]
+pub(crate) use crate::sync::model::now;
+
 /// The moment by which a call must have made progress. One value, made at the API, passed down.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -16,7 +25,7 @@ pub struct Deadline {
 impl Deadline {
     /// `timeout` from now. A timeout too large for the clock means never.
     pub fn after(timeout: Duration) -> Deadline {
-        let started = Instant::now();
+        let started = now();
         Deadline { started, at: started.checked_add(timeout) }
     }
 
@@ -38,13 +47,13 @@ impl Deadline {
 
     /// As long as this one, from now on.
     pub fn renewed(&self) -> Deadline {
-        self.restarted(Instant::now())
+        self.restarted(now())
     }
 
     /// Time left; zero when it has passed, the longest duration when it never does.
     pub fn remaining(&self) -> Duration {
         match self.at {
-            Some(at) => at.saturating_duration_since(Instant::now()),
+            Some(at) => at.saturating_duration_since(now()),
             None => Duration::MAX,
         }
     }
@@ -56,7 +65,7 @@ impl Deadline {
 
     /// Time since the deadline was made.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        now().saturating_duration_since(self.started)
     }
 
     /// The instant itself, for waits that take one; `None` when it never comes.

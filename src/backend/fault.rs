@@ -8,9 +8,8 @@ use crate::backend::{
     Alignment, Backend, IoMode, Medium, Names, ObjectMeta, Orphan, PartLimits, PartView, Published,
     Receipt, ServerReport, Source, Upload, UploadSpec, Walk,
 };
-use crate::encode::{Algorithm, Checksum};
-use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::error::{Error, Result};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
 use crate::time::Deadline;
 
 /// What happens to the chosen operations.
@@ -72,7 +71,8 @@ pub(crate) struct FaultPlan {
     hit: Mutex<Option<&'static str>>,
     stalled: Mutex<Sender<()>>,
     pub stalls: Mutex<Receiver<()>>,
-    released: AtomicBool,
+    released: Mutex<bool>,
+    may_go_on: Condvar,
     /// Set when an operation saw memory full of [`POISON`]: it looked after the caller had it back.
     pub saw_poison: AtomicBool,
 }
@@ -93,7 +93,8 @@ impl FaultPlan {
             hit: Mutex::new(None),
             stalled: Mutex::new(stalled),
             stalls: Mutex::new(stalls),
-            released: AtomicBool::new(false),
+            released: Mutex::new(false),
+            may_go_on: Condvar::new(),
             saw_poison: AtomicBool::new(false),
         })
     }
@@ -138,7 +139,8 @@ impl FaultPlan {
 
     /// Lets stalled operations go on, and all later ones pass.
     pub fn release(&self) {
-        self.released.store(true, Ordering::SeqCst);
+        *lock(&self.released) = true;
+        self.may_go_on.notify_all();
     }
 
     /// Counts an operation. If it is its turn, it goes wrong here, or the caller is told how.
@@ -147,8 +149,9 @@ impl FaultPlan {
         if self.fault == Fault::Stall {
             if n >= self.at {
                 let _ = lock(&self.stalled).send(());
-                while !self.released.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(1));
+                let (mut released, never) = (lock(&self.released), Deadline::after(Duration::MAX));
+                while !*released {
+                    released = wait(&self.may_go_on, released, &never).0;
                 }
             }
             return Ok(None);

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use crate::buffer::AlignedVec;
 use crate::error::Result;
 use crate::limits::{MEMORY_SPARE_BYTES_MAX, MEMORY_SPARE_BYTES_MIN};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, Owner, lock};
 
 /// Pieces that no object holds any more, at most [`MEMORY_SPARE_BYTES_MAX`] in all.
 #[derive(Debug, Default)]
-pub(super) struct Spare(Mutex<Vec<AlignedVec>>);
+pub(super) struct Spare {
+    free: Mutex<Vec<AlignedVec>>,
+    owner: Owner,
+}
 
 impl Spare {
     /// A copy of `data`, in memory that was used before where there is a piece of its size.
@@ -18,8 +21,9 @@ impl Spare {
     /// # Errors
     /// `LimitExceeded` if the kernel refuses the memory.
     pub fn copy_of(self: &Arc<Spare>, data: &[u8]) -> Result<Bytes> {
+        self.owner.claim();
         let known = {
-            let mut free = lock(&self.0);
+            let mut free = lock(&self.free);
             let at = free.iter().rposition(|memory| memory.len() == data.len());
             at.map(|at| free.swap_remove(at))
         };
@@ -29,7 +33,10 @@ impl Spare {
     }
 
     fn give(&self, memory: AlignedVec) {
-        let mut free = lock(&self.0);
+        if self.owner.is_another_process() {
+            return;
+        }
+        let mut free = lock(&self.free);
         let kept: usize = free.iter().map(|memory| memory.len()).sum();
         // Small pieces, and those at the ends of objects, are hardly asked for again.
         if memory.len() >= MEMORY_SPARE_BYTES_MIN
@@ -86,6 +93,6 @@ mod tests {
         let pieces: Vec<AlignedVec> = (0..6).map(|_| AlignedVec::zeroed(size).unwrap()).collect();
         pieces.into_iter().for_each(|piece| spare.give(piece));
         spare.give(AlignedVec::zeroed(MEMORY_SPARE_BYTES_MIN - 1).unwrap());
-        assert_eq!(lock(&spare.0).len(), 4);
+        assert_eq!(lock(&spare.free).len(), 4);
     }
 }

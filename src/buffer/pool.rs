@@ -15,7 +15,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::buffer::AlignedVec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, wait};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Owner, lock, wait};
 use crate::time::Deadline;
 
 /// Writers that wait at a time, for which room is set aside.
@@ -26,6 +26,8 @@ const TURNS_EXPECTED: usize = 32;
 pub(crate) struct Pool {
     state: Mutex<State>,
     returned: Condvar,
+    /// Who takes buffers.
+    owner: Owner,
     buffer_bytes: usize,
     buffers_max: usize,
 }
@@ -51,6 +53,7 @@ impl Pool {
                 next_turn: 0,
             }),
             returned: Condvar::new(),
+            owner: Owner::default(),
             buffer_bytes,
             buffers_max,
         })
@@ -148,6 +151,7 @@ impl Pool {
 
     /// The buffer of a place that is counted as taken.
     fn reserved(self: &Arc<Pool>) -> Result<PoolBuffer> {
+        self.owner.claim();
         let free = lock(&self.state).free.pop();
         match free.map_or_else(|| AlignedVec::zeroed(self.buffer_bytes), Ok) {
             Ok(memory) => Ok(PoolBuffer { memory: Some(memory), pool: Arc::clone(self) }),
@@ -206,7 +210,10 @@ impl DerefMut for PoolBuffer {
 
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
-        self.pool.give_back(self.memory.take());
+        // In the child of a fork nobody waits for it, and the lock may be held by nobody who exists.
+        if !self.pool.owner.is_another_process() {
+            self.pool.give_back(self.memory.take());
+        }
     }
 }
 

@@ -4,14 +4,13 @@
 use std::fmt;
 
 use bytes::Bytes;
-use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use crate::backend::ObjectMeta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::CHECKPOINT_THREADS_MIN;
 use crate::store::{ObjectStore, WriteOptions};
-use crate::sync::{self, Arc, Mutex};
+use crate::sync::{Arc, OfProcess, ThreadPool};
 use crate::uri::Location;
 
 /// Shared by a [`CheckpointStore`](super::CheckpointStore) and all its writers and readers.
@@ -20,7 +19,7 @@ pub(super) struct Base {
     /// Without a slash at its end, in the form in which listings name objects.
     uri: String,
     /// Made at the first use: most programs restore one shard and never need it.
-    pool: Mutex<Option<Arc<ThreadPool>>>,
+    pool: OfProcess<Arc<ThreadPool>>,
 }
 
 impl Base {
@@ -28,7 +27,7 @@ impl Base {
         // A URI that does not parse is kept: the store refuses it, and says why, at the first call.
         let uri =
             Location::parse(uri).map_or_else(|_| uri.to_owned(), |location| location.to_string());
-        Base { store, uri: trim_slashes(&uri).to_owned(), pool: Mutex::new(None) }
+        Base { store, uri: trim_slashes(&uri).to_owned(), pool: OfProcess::new() }
     }
 
     /// The base itself.
@@ -143,16 +142,16 @@ impl Base {
             return Ok(items.iter().map(work).collect());
         }
         let pool = self.pool()?;
-        Ok(pool.install(|| items.par_iter().with_max_len(1).map(work).collect()))
+        Ok(pool.threads().install(|| items.par_iter().with_max_len(1).map(work).collect()))
     }
 
     fn pool(&self) -> Result<Arc<ThreadPool>> {
-        let mut pool = sync::lock(&self.pool);
+        let mut pool = self.pool.lock();
         if let Some(pool) = &*pool {
             return Ok(Arc::clone(pool));
         }
         let threads = self.store.config().io_threads().max(CHECKPOINT_THREADS_MIN);
-        let made = Arc::new(sync::thread_pool("syncline-checkpoint", threads)?);
+        let made = Arc::new(ThreadPool::new("syncline-checkpoint", threads)?);
         *pool = Some(Arc::clone(&made));
         Ok(made)
     }

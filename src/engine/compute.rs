@@ -14,7 +14,7 @@ use crate::engine::queue::guarded;
 use crate::engine::ticket::Pending;
 use crate::error::Result;
 use crate::limits::PART_BYTES_MULTIPLE;
-use crate::sync::{self, Arc, AtomicU64, Mutex, OnceLock, Ordering, ThreadPool, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, ThreadPool, lock};
 use crate::time::Deadline;
 
 /// What compressing and decompressing needs, of one engine.
@@ -81,7 +81,7 @@ impl Compute {
         frame: u64,
         f: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
-        let start = || sync::thread_pool("syncline-compress", self.threads);
+        let start = || ThreadPool::new("syncline-compress", self.threads);
         let pool = match self.pool.get_or_init(start) {
             Ok(pool) => pool,
             Err(error) => {
@@ -91,7 +91,7 @@ impl Compute {
         };
         let uri = Arc::clone(uri);
         let done = Arc::clone(&self.frames_done);
-        pool.spawn(move || {
+        pool.threads().spawn(move || {
             guarded(pending, operation, &uri, Some(frame), f);
             done.fetch_add(1, Ordering::AcqRel);
         });

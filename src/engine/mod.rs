@@ -19,8 +19,8 @@ use crate::buffer::Pool;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{
-    Arc, AtomicU64, Condvar, JoinHandle, Mutex, OnceLock, Ordering, Sender, bounded, lock,
-    process_id, spawn, wait,
+    Arc, AtomicU64, Condvar, JoinHandle, Mutex, OnceLock, Ordering, Owner, Sender, bounded, lock,
+    spawn, wait,
 };
 use crate::time::Deadline;
 
@@ -41,6 +41,8 @@ pub(crate) struct Engine {
     compute: Arc<Compute>,
     slots: Arc<[Slot]>,
     open_writers: AtomicU64,
+    /// Who starts the threads.
+    owner: Owner,
     running: OnceLock<Result<Running>>,
 }
 
@@ -52,6 +54,7 @@ impl Engine {
             compute: Compute::new(config),
             slots: (0..config.io_threads()).map(|_| Slot::default()).collect(),
             open_writers: AtomicU64::new(0),
+            owner: Owner::default(),
             running: OnceLock::new(),
             config: config.clone(),
         })
@@ -70,9 +73,18 @@ impl Engine {
         &self.compute
     }
 
-    /// Whether the threads were started before a fork, in the parent of this process.
+    /// Whether the threads were started before a fork, in the parent of this process. Then no lock of this
+    /// engine, its pools and its batches may be waited for: its holder may not exist.
     pub fn is_of_another_process(&self) -> bool {
-        matches!(self.running.get(), Some(Ok(running)) if running.is_of_another_process())
+        self.owner.is_another_process()
+    }
+
+    /// Refuses to go on in the child of a fork.
+    ///
+    /// # Errors
+    /// `Unsupported` there.
+    pub fn check_process(&self) -> Result<()> {
+        if self.is_of_another_process() { Err(forked()) } else { Ok(()) }
     }
 
     /// A deadline one timeout from now.
@@ -101,13 +113,13 @@ impl Engine {
     /// Queues a job, waiting for room until the deadline. A job that finds none is dropped, which
     /// completes its ticket and returns its buffer.
     pub fn submit(&self, job: Job, deadline: &Deadline) -> Result<()> {
+        // Before the threads start: the child of a fork in between must not wait for that to end.
+        self.owner.claim();
+        self.check_process()?;
         let running = match self.running.get_or_init(|| self.start()) {
             Ok(running) => running,
             Err(error) => return Err(error.clone()),
         };
-        if running.is_of_another_process() {
-            return Err(forked());
-        }
         let sent = match deadline.instant() {
             Some(at) => running.sender().send_deadline(job, at).is_ok(),
             None => running.sender().send(job).is_ok(),
@@ -124,9 +136,7 @@ impl Engine {
         frame: u64,
         f: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<()> {
-        if self.is_of_another_process() {
-            return Err(forked());
-        }
+        self.check_process()?;
         self.compute.run(pending, operation, uri, frame, f)
     }
 
@@ -230,7 +240,7 @@ impl Engine {
             sender: Some(sender),
             threads: Vec::with_capacity(self.config.io_threads()),
             alive: Arc::clone(&alive),
-            process_id: process_id(),
+            owner: Owner::of_this_process(),
             shutdown_timeout: self.config.shutdown_timeout(),
         };
         for n in 0..self.config.io_threads() {
@@ -270,7 +280,7 @@ struct Running {
     sender: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
     alive: Arc<Alive>,
-    process_id: u32,
+    owner: Owner,
     shutdown_timeout: Duration,
 }
 
@@ -278,15 +288,11 @@ impl Running {
     fn sender(&self) -> &Sender<Job> {
         self.sender.as_ref().expect("the sender lives until drop")
     }
-
-    fn is_of_another_process(&self) -> bool {
-        self.process_id != process_id()
-    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.is_of_another_process() {
+        if self.owner.is_another_process() {
             // The threads, and those who may hold the queue's lock, are the parent's.
             std::mem::forget((self.sender.take(), std::mem::take(&mut self.threads)));
             return;

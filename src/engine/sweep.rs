@@ -1,13 +1,13 @@
 //! Doing one thing to many objects: a job for each I/O thread, which takes one object after the other. So an
 //! object costs no wait for room in the queue, and no thread of the caller's wakes up for it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::ticket::Batch;
 use crate::error::Result;
 use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// Longest that a job goes on to further objects: then those who wait in the queue have their turn, who would
 /// else see no progress of their own for as long as the sweep takes.
@@ -52,13 +52,13 @@ impl Engine {
             let (own, items) = (Arc::clone(&batch), Arc::clone(items));
             let (step, next) = (Arc::clone(step), Arc::clone(next));
             let run = move || {
-                let started = Instant::now();
+                let started = now();
                 while !own.is_dead()
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::AcqRel) as usize)
                 {
                     step(item, &deadline.renewed().for_work());
                     own.progress();
-                    if started.elapsed() > SWEEP_SLICE {
+                    if now().saturating_duration_since(started) > SWEEP_SLICE {
                         break;
                     }
                 }

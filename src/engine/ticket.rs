@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, lock, wait};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// The jobs of one writer, one read or one call.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl<T> Batch<T> {
         Arc::new(Batch {
             state: Mutex::new(State {
                 outstanding: 0,
-                progress: Instant::now(),
+                progress: now(),
                 outcomes: Vec::with_capacity(outcomes),
                 first_error: None,
             }),
@@ -110,7 +110,7 @@ impl<T> Batch<T> {
 
     /// Renews the patience of those in [`wait_idle`](Batch::wait_idle): a job is not done, but gets on.
     pub fn progress(&self) {
-        lock(&self.state).progress = Instant::now();
+        lock(&self.state).progress = now();
     }
 
     /// The outcomes so far, leaving none.
@@ -161,7 +161,7 @@ impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.batch.state);
         state.outstanding -= 1;
-        state.progress = Instant::now();
+        state.progress = now();
         let idle = state.outstanding == 0;
         drop(state);
         if idle {

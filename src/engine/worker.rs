@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::engine::queue::Job;
 use crate::sync::{Arc, Mutex, Receiver, lock};
+use crate::time::now;
 
 /// What a thread is at, for stall reports.
 #[derive(Debug, Default)]
@@ -23,13 +24,13 @@ impl Slot {
         let activity = lock(&self.0);
         let Activity { operation, uri, part, since } = activity.as_ref()?;
         let part = part.map(|part| format!(" {part}")).unwrap_or_default();
-        let seconds = since.elapsed().as_secs_f64();
+        let seconds = now().saturating_duration_since(*since).as_secs_f64();
         Some(format!("has been in \"{operation}\"{part} of {uri} for {seconds:.1} s"))
     }
 
     fn set(&self, job: &Job) {
         let (operation, uri, part) = job.subject();
-        let activity = Activity { operation, uri: Arc::clone(uri), part, since: Instant::now() };
+        let activity = Activity { operation, uri: Arc::clone(uri), part, since: now() };
         *lock(&self.0) = Some(activity);
     }
 

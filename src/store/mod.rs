@@ -12,6 +12,8 @@ mod many;
 mod named;
 mod open;
 mod options;
+#[cfg(all(test, shuttle))]
+mod schedules;
 
 use std::io;
 use std::time::Duration;

@@ -20,13 +20,14 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{LIST_PAGE_OBJECTS, S3_PART_BYTES_MIN};
 use crate::reader::{FrameReader, ObjectReader};
-use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::sync::{Arc, OfProcess, Weak};
 use crate::uri::{Location, Scheme};
 use crate::writer::{CompressingWriter, StreamWriter};
 
 /// Stores that [`store_for_uri`] opened and somebody still holds. The one process-wide state of the
-/// crate, so that independent parts of a program share threads, buffers and `mem://` objects.
-static SHARED: Mutex<Option<SharedStores>> = Mutex::new(None);
+/// crate, so that independent parts of a program share threads, buffers and `mem://` objects. The child of a
+/// fork has none of the threads, and begins with none of the stores.
+static SHARED: OfProcess<SharedStores> = OfProcess::new();
 
 /// By scheme and authority.
 type SharedStores = HashMap<(Scheme, String), Weak<Store>>;
@@ -54,12 +55,10 @@ type SharedStores = HashMap<(Scheme, String), Weak<Store>>;
 pub fn store_for_uri(uri: &str) -> Result<Arc<dyn ObjectStore>> {
     let location = Location::parse(uri)?;
     let config = Config::from_env()?;
-    let mut guard = lock(&SHARED);
+    let mut guard = SHARED.lock();
     let shared = guard.get_or_insert_with(HashMap::new);
     let key = (location.scheme, location.authority.clone());
-    let known = shared.get(&key).and_then(Weak::upgrade);
-    // The child of a fork has none of the threads, and starts its own.
-    if let Some(store) = known.filter(|store| !store.engine.is_of_another_process()) {
+    if let Some(store) = shared.get(&key).and_then(Weak::upgrade) {
         return Ok(store);
     }
     shared.retain(|_, store| store.strong_count() > 0);

@@ -113,7 +113,7 @@ impl CompressingWriter {
     /// What every call begins with.
     fn begin(&mut self) -> Result<()> {
         self.reserved = 0;
-        self.inner.batch.check()
+        self.inner.check()
     }
 
     /// The free rest of the frame being filled, at least a byte.
@@ -182,6 +182,7 @@ impl CompressingWriter {
 
     /// Lets a thread compress a frame. What is finished by then goes its way.
     fn submit(&mut self, input: Payload, raw_bytes: usize) -> Result<()> {
+        self.inner.check_process()?;
         while self.under_way.front().is_some_and(|oldest| oldest.is_idle())
             || self.under_way.len() >= self.engine().compute().frames_ahead()
         {
@@ -209,6 +210,7 @@ impl CompressingWriter {
 
     /// A frame buffer, for which frames are finished as long as there is none.
     fn take_buffer(&mut self) -> Result<PoolBuffer> {
+        self.inner.check_process()?;
         loop {
             let deadline = self.engine().deadline();
             let taken = self.allowance.take(&deadline).map_err(|e| self.inner.fail(e))?;
@@ -222,6 +224,7 @@ impl CompressingWriter {
 
     /// Waits for the oldest frame under way and writes it.
     fn finish_oldest(&mut self) -> Result<()> {
+        self.inner.check_process()?;
         let Some(batch) = self.under_way.pop_front() else { return Ok(()) };
         let (mut deadline, mut done) = (self.engine().deadline(), self.frames_done());
         while !batch.wait_idle_until(&deadline) {
@@ -253,6 +256,7 @@ impl CompressingWriter {
     }
 
     fn complete(&mut self) -> Result<ObjectMeta> {
+        self.inner.check_process()?;
         self.begin()?;
         if self.next_frame == 0 {
             // An empty object has one empty frame, for tools that expect any.
@@ -307,7 +311,7 @@ impl ObjectWriter for CompressingWriter {
     }
 
     fn commit(&mut self, bytes: usize) -> Result<()> {
-        self.inner.batch.check()?;
+        self.inner.check()?;
         let reserved = std::mem::take(&mut self.reserved);
         if bytes > reserved {
             self.reserved = reserved;

@@ -7,9 +7,7 @@ mod plan;
 
 use bytes::Bytes;
 
-use crate::backend::{
-    ObjectMeta, PartLimits, Receipt, ServerReport, Upload, UploadSpec, WriteReport,
-};
+use crate::backend::{ObjectMeta, PartLimits, Receipt, Upload, UploadSpec, WriteReport};
 use crate::buffer::{Part, Payload, lend};
 use crate::encode::{BlockChecksums, Checksum, Compression, StreamHasher};
 use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit, with_view};
@@ -104,6 +102,7 @@ impl StreamWriter {
     }
 
     fn begin_filling(&mut self) -> Result<Filling> {
+        self.check_process()?;
         let units = self.plan.units(self.next_part, self.next_offset)?;
         let deadline = self.engine.deadline();
         let pool = self.engine.pool();
@@ -175,7 +174,7 @@ impl StreamWriter {
     /// Copies what must be copied before memory of the caller's can follow. Returns how many bytes that
     /// were, and how many can be handed over as they are.
     fn lead_in(&mut self, data: &[u8]) -> Result<(usize, usize)> {
-        self.batch.check()?;
+        self.check()?;
         self.reserved = 0;
         let (head, body) = self.split(data.as_ptr().addr(), data.len());
         self.append_copy(&data[..head])?;
@@ -228,6 +227,7 @@ impl StreamWriter {
     }
 
     fn hand_over(&mut self, payload: Payload) -> Result<()> {
+        self.check_process()?;
         let part = self.cut_part(payload);
         let deadline = self.engine.deadline();
         let job = PutJob {
@@ -248,9 +248,25 @@ impl StreamWriter {
         self.batch.check()
     }
 
+    /// What every call begins with: the first error, if any.
+    fn check(&self) -> Result<()> {
+        if !self.batch.is_dead() {
+            return Ok(());
+        }
+        self.check_process()?;
+        self.batch.check()
+    }
+
+    /// Refuses to go on in the child of a fork, where none of the locks below may be waited for.
+    fn check_process(&self) -> Result<()> {
+        self.engine.check_process().map_err(|e| e.with_uri(&*self.uri))
+    }
+
     /// Latches an error; returns the first one.
     fn fail(&self, error: Error) -> Error {
-        self.batch.fail(error.with_uri(&*self.uri))
+        let error = error.with_uri(&*self.uri);
+        // In the child of a fork the next call is refused as this one was.
+        if self.engine.is_of_another_process() { error } else { self.batch.fail(error) }
     }
 
     /// Compares what the backend took with what was hashed: count, places, sizes and checksums.
@@ -280,6 +296,7 @@ impl StreamWriter {
     }
 
     fn complete(&mut self) -> Result<ObjectMeta> {
+        self.check_process()?;
         self.batch.check()?;
         if self.limits.whole && self.next_part == 0 {
             return self.complete_whole();
@@ -351,7 +368,7 @@ fn told_unknown(error: Error) -> Error {
 
 impl ObjectWriter for StreamWriter {
     fn write_chunk(&mut self, data: &[u8]) -> Result<()> {
-        self.batch.check()?;
+        self.check()?;
         self.reserved = 0;
         self.append_copy(data)
     }
@@ -386,13 +403,13 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn reserve(&mut self) -> Result<&mut [u8]> {
-        self.batch.check()?;
+        self.check()?;
         self.reserved = self.filling()?.room().len();
         Ok(self.filling()?.room())
     }
 
     fn commit(&mut self, bytes: usize) -> Result<()> {
-        self.batch.check()?;
+        self.check()?;
         if bytes > self.reserved {
             let reserved = self.reserved;
             let what = format!("{bytes} bytes committed of {reserved} reserved");
@@ -429,7 +446,8 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn report(&self) -> WriteReport {
-        let ServerReport { proof, create_only_held } = self.upload.server();
+        let known = !self.engine.is_of_another_process();
+        let server = known.then(|| self.upload.server()).unwrap_or_default();
         WriteReport {
             mode: self.upload.mode(),
             bytes: self.hasher.bytes(),
@@ -438,8 +456,8 @@ impl ObjectWriter for StreamWriter {
             unshrunk_frames: 0,
             copied_bytes: self.copied_bytes,
             parts: self.next_part,
-            proof,
-            create_only_held,
+            proof: server.proof,
+            create_only_held: server.create_only_held,
         }
     }
 
