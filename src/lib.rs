@@ -82,7 +82,8 @@
 //! Invariant: only `backend/http/agent.rs` and `wire.rs` beside it name the HTTP crate.
 //! Invariant: `checkpoint/` knows no URI scheme and no concrete backend.
 //! Invariant: only `config/env.rs` reads the environment; only `sync.rs` touches threads, locks and channels.
-//! Invariant: `unsafe` stands in `buffer/loan.rs` and `backend/posix/writeback.rs` alone.
+//! Invariant: `unsafe` stands in `buffer/loan.rs` and `backend/posix/writeback.rs` alone; Miri runs the first,
+//! and the second is one foreign call.
 //! Invariant: there is no process-wide state but the weak map behind [`store_for_uri`].
 //!
 //! # Memory, waiting, failing
@@ -104,6 +105,15 @@
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
 //! A panic in an I/O thread is the outcome of that job, and the pool lives on. Shutdown is drop order.
 //! Nothing is retried on a local disk: after a failed sync the kernel may have dropped the data.
+//!
+//! # A host that forks
+//!
+//! Threads do not follow into the child of a fork, and a lock that one of them held stays held there. So a store
+//! whose threads have started belongs to the process that started them: in a child each of its calls is refused
+//! with `Unsupported`, which names the fork, and a writer's at the latest when it needs its next buffer. None
+//! waits for a lock of the parent's. What the child drops or cancels is the parent's as before: its upload goes
+//! on, its temporary file stays, its connections are not shut. [`store_for_uri`] gives the child stores of its
+//! own. A store that nobody has used yet may be used by either.
 //!
 //! # Many small objects
 //!

@@ -1,4 +1,4 @@
-//! Odd things that stand where objects should: links, pipes, directories, names too long, limits, forks.
+//! Odd things that stand where objects should: links, pipes, directories, names too long, limits.
 
 mod support;
 
@@ -152,34 +152,4 @@ fn a_reservation_is_void_after_another_write() {
         }
         assert_eq!(writer.finalize().unwrap().size_bytes, 3);
     }
-}
-
-/// The child of a fork has no I/O threads: it is told so, does not wait, and takes nothing from its parent.
-#[test]
-fn a_forked_child_leaves_its_parents_writer_alone() {
-    let (_directory, store, base) = store();
-    let shared = syncline::store_for_uri(&base).unwrap();
-    shared.stat(&base).unwrap_err();
-    let uri = format!("{base}/object");
-    let mut writer = store.get_writer(&uri).unwrap();
-    writer.write_chunk(b"before ").unwrap();
-    // SAFETY: the child calls only this crate and `_exit`, and no thread of this test holds a lock of it.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0);
-    if child == 0 {
-        let refused = store.put(&uri, b"x").is_err_and(|e| e.kind() == ErrorKind::Unsupported);
-        drop((writer, store));
-        let anew = syncline::store_for_uri(&base).unwrap();
-        let wrote = anew.put(&format!("{base}/child"), b"child").is_ok();
-        // SAFETY: ends the child without running what the parent set up for its own end.
-        unsafe { libc::_exit(if refused && wrote { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for the child made above and writes to a local.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "the child failed");
-    writer.write_chunk(b"after").unwrap();
-    writer.finalize().unwrap();
-    assert_eq!(store.get(&uri).unwrap(), b"before after".as_slice());
-    assert_eq!(store.get(&format!("{base}/child")).unwrap(), b"child".as_slice());
 }

@@ -55,8 +55,14 @@ struct Bound {
 /// What one part costs.
 fn of_part(medium: &str, way: &str) -> Bound {
     let reads = way.starts_with("read");
-    // In all: whether this is a copy of the process that came with a fork.
-    let mut exact = vec![("getpid", 1)];
+    // In all: whether this is a copy of the process that came with a fork. Who writes asks before each lock
+    // that another thread could have held then: of the batch, of the pool (for a buffer, and for its return).
+    let asked = match way {
+        "write_chunk" => 4,
+        "write_borrowed" => 2,
+        _ => 1,
+    };
+    let mut exact = vec![("getpid", asked)];
     let mut loose = Vec::new();
     exact.extend(match (medium, reads) {
         ("file", false) => vec![("pwrite64", 1), ("sync_file_range", 1)],
@@ -81,7 +87,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ("file" | "direct", STAT) => &[("getpid", 1), ("statx", 1)],
         // The target, the folder's identity, the size before the sync, and what is told of it after.
         ("file", PUT) => &[
-            ("getpid", 5),
+            ("getpid", 10),
             ("statx", 4),
             ("openat", 2),
             ("getrandom", 1),
@@ -94,7 +100,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ],
         // One more `statx` for the alignment; what was padded is cut off.
         ("direct", PUT) => &[
-            ("getpid", 5),
+            ("getpid", 10),
             ("statx", 5),
             ("openat", 2),
             ("getrandom", 1),
@@ -108,7 +114,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ],
         (_, STAT) => &[("getpid", 1), ("sendto", 1)],
         (_, PUT) => {
-            &[("getpid", 2), ("getrandom", 1), ("sendto", 2), ("ioctl", 2), ("setsockopt", 1)]
+            &[("getpid", 6), ("getrandom", 1), ("sendto", 2), ("ioctl", 2), ("setsockopt", 1)]
         }
         _ => panic!("{medium} {what}"),
     };

@@ -34,8 +34,6 @@ pub fn in_child(act: impl FnOnce(&mut Steps)) -> Child {
         return Child { process, said };
     }
     let mut steps = Steps(saying);
-    // The default hook would print, under a lock that another thread may have held.
-    std::panic::set_hook(Box::new(|_| {}));
     let outcome = catch_unwind(AssertUnwindSafe(|| act(&mut steps)));
     if let Err(panic) = &outcome {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -13,9 +13,12 @@ const LONG_FILES: [(&str, usize); 0] = [];
 /// Functions that are longer, as `file: name`, with their lines. The list may only shrink.
 const LONG_FUNCTIONS: [(&str, usize); 0] = [];
 
-/// The files that may say `unsafe`. Miri runs the tests of `buffer` (.ci/run); `writeback` is one foreign
-/// call, which Miri cannot make, and hands over no memory.
+/// The files that may say `unsafe`.
 const UNSAFE_FILES: [&str; 2] = ["src/backend/posix/writeback.rs", "src/buffer/loan.rs"];
+
+/// Of these, the files whose unsafe blocks are each one call of this foreign function, which Miri cannot make.
+/// It hands over no memory. Miri runs all others.
+const UNSAFE_CALLS: [(&str, &str); 1] = [("src/backend/posix/writeback.rs", "sync_file_range")];
 
 #[test]
 fn files_are_short() {
@@ -236,6 +239,59 @@ fn stray_unsafe(sources: &[Source], named: &[&str]) -> Vec<String> {
     for name in named {
         if !sources.iter().any(|source| source.path == *name && says_unsafe(source)) {
             findings.push(format!("{name}:0: has no unsafe (any more): take it off the list"));
+        }
+    }
+    findings
+}
+
+#[test]
+fn miri_runs_every_unsafe_block_that_it_can() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run");
+    let continuous = std::fs::read_to_string(path).unwrap();
+    let findings = unsafe_without_miri(&library(), &continuous, &UNSAFE_CALLS);
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+#[test]
+fn miri_runs_every_unsafe_block_that_it_can_can_fail() {
+    const CI: &str = "x\nmiri_tests=(buffer:: encode::)\n";
+    let call = "fn f() {\n    unsafe { libc::sync(1) };\n    unsafe { *p };\n}\nunsafe impl Send for X {}";
+    let none: Rule = |s| unsafe_without_miri(s, CI, &[]);
+    finds(none, "src/buffer/a.rs", call, &[]);
+    finds(none, "src/engine/a.rs", call, &[2, 3, 5]);
+    let sync: Rule = |s| unsafe_without_miri(s, CI, &[("src/engine/a.rs", "sync")]);
+    finds(sync, "src/engine/a.rs", call, &[3, 5]);
+    let unnamed: Rule = |s| unsafe_without_miri(s, "miri_tests=(encode::)", &[]);
+    finds(unnamed, "src/buffer/a.rs", call, &[2, 3, 5]);
+}
+
+/// Unsafe code of modules whose tests `.ci/run` does not name for Miri, but for blocks that are one call of a
+/// foreign function and nothing else.
+fn unsafe_without_miri(
+    sources: &[Source],
+    continuous: &str,
+    calls: &[(&str, &str)],
+) -> Vec<String> {
+    let named = continuous.lines().find_map(|line| line.strip_prefix("miri_tests=("));
+    let named: Vec<&str> =
+        named.unwrap_or_default().trim_end_matches(')').split_whitespace().collect();
+    let mut findings = Vec::new();
+    for source in sources {
+        if named.contains(&&*format!("{}::", source.module())) {
+            continue;
+        }
+        for (at, token) in source.shipped.iter().enumerate().filter(|(_, t)| t.is("unsafe")) {
+            let block = &source.shipped[at + 1..];
+            let is_call = |(path, function): &(&str, &str)| {
+                let start = ["{", "libc", "::", function, "("];
+                *path == source.path
+                    && block.len() > start.len()
+                    && start.iter().zip(block).all(|(word, token)| token.is(word))
+                    && 4 + group_length(&block[4..]) + 1 == group_length(block)
+            };
+            if !calls.iter().any(is_call) {
+                findings.push(source.finding(token.line, "unsafe code that Miri does not run"));
+            }
         }
     }
     findings
