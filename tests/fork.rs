@@ -200,7 +200,7 @@ fn with_own_store(place: &Place, name: &str) {
 
 /// Others of the host's threads are in the midst of everything, with whatever locks they hold, when one forks.
 fn a_fork_at_any_moment_is_survived(scheme: &str) {
-    let forks = if long() { 400 } else { 25 };
+    let forks = if long() { 400 } else { 16 };
     let place = Place::new(scheme, settings().io_threads(2));
     place.store.put(&place.uri("there"), b"there").unwrap();
     let over = AtomicBool::new(false);

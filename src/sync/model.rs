@@ -134,10 +134,6 @@ impl<T> OnceLock<T> {
         OnceLock { making: Mutex::new(()), value: std::sync::OnceLock::new() }
     }
 
-    pub fn get(&self) -> Option<&T> {
-        self.value.get()
-    }
-
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         self.value.get_or_init(make)

@@ -255,7 +255,8 @@ fn miri_runs_every_unsafe_block_that_it_can() {
 #[test]
 fn miri_runs_every_unsafe_block_that_it_can_can_fail() {
     const CI: &str = "x\nmiri_tests=(buffer:: encode::)\n";
-    let call = "fn f() {\n    unsafe { libc::sync(1) };\n    unsafe { *p };\n}\nunsafe impl Send for X {}";
+    let call =
+        "fn f() {\n    unsafe { libc::sync(1) };\n    unsafe { *p };\n}\nunsafe impl Send for X {}";
     let none: Rule = |s| unsafe_without_miri(s, CI, &[]);
     finds(none, "src/buffer/a.rs", call, &[]);
     finds(none, "src/engine/a.rs", call, &[2, 3, 5]);

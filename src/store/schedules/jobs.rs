@@ -94,7 +94,9 @@ fn a_sweep_takes_each_item_once() {
             let engine = Arc::clone(&engine);
             spawn(move || {
                 let taken: Arc<[AtomicU64]> = (0..ITEMS).map(|_| AtomicU64::new(0)).collect();
-                let step = |item: &AtomicU64, _: &_| drop(item.fetch_add(1, Ordering::SeqCst));
+                let step = |item: &AtomicU64, _: &_| {
+                    item.fetch_add(1, Ordering::SeqCst);
+                };
                 engine.sweep("test", &uri(), &taken, step).unwrap();
                 assert!(taken.iter().all(|item| item.load(Ordering::SeqCst) == 1));
             })
