@@ -130,7 +130,7 @@ fn try_all(store: &dyn ObjectStore, place: &Place) {
     refused("put_with", store.put_with(uri, b"x", zstd()));
     refused("get_writer", store.get_writer(uri));
     refused("delete", store.delete(uri));
-    refused("delete_many", store.delete_many(&[uri.clone()]));
+    refused("delete_many", store.delete_many(std::slice::from_ref(uri)));
     refused("delete_prefix", store.delete_prefix(uri));
     refused("orphans", store.orphans(uri, Duration::ZERO));
     refused("list", store.list(uri).and_then(|list| list.collect::<Result<Vec<_>>>()));
@@ -225,7 +225,7 @@ fn a_fork_at_any_moment_is_survived(scheme: &str) {
             let child = in_child(|steps| in_the_midst(&place, both.take().unwrap(), n, steps));
             child.ends_well();
             let (begun, frames) = both.unwrap();
-            if n % 8 == 0 {
+            if n.is_multiple_of(8) {
                 begun.finish(&place);
                 frames.finish(&place);
             }
@@ -265,7 +265,7 @@ fn keep_busy(place: &Place, n: usize) {
 fn in_the_midst(place: &Place, (plain, frames): (Begun, Begun), n: usize, steps: &mut Steps) {
     steps.at("get of the parent's store");
     refused("get", place.store.get(&place.uri("there")));
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         steps.at("calls of writers");
         try_writer(plain.writer, n / 2 % 5);
         try_writer(frames.writer, n / 2 % 5);

@@ -8,7 +8,8 @@ use crate::backend::{
     Alignment, Backend, IoMode, Medium, Names, ObjectMeta, Orphan, PartLimits, PartView, Published,
     Receipt, ServerReport, Source, Upload, UploadSpec, Walk,
 };
-use crate::error::{Error, Result};
+use crate::encode::{Algorithm, Checksum};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, lock, wait};
 use crate::time::Deadline;
 

@@ -7,7 +7,9 @@ mod plan;
 
 use bytes::Bytes;
 
-use crate::backend::{ObjectMeta, PartLimits, Receipt, Upload, UploadSpec, WriteReport};
+use crate::backend::{
+    ObjectMeta, PartLimits, Receipt, ServerReport, Upload, UploadSpec, WriteReport,
+};
 use crate::buffer::{Part, Payload, lend};
 use crate::encode::{BlockChecksums, Checksum, Compression, StreamHasher};
 use crate::engine::{Batch, Engine, Job, Pending, PutJob, WriterPermit, with_view};
@@ -446,8 +448,10 @@ impl ObjectWriter for StreamWriter {
     }
 
     fn report(&self) -> WriteReport {
-        let known = !self.engine.is_of_another_process();
-        let server = known.then(|| self.upload.server()).unwrap_or_default();
+        let server = match self.engine.is_of_another_process() {
+            true => ServerReport::default(),
+            false => self.upload.server(),
+        };
         WriteReport {
             mode: self.upload.mode(),
             bytes: self.hasher.bytes(),

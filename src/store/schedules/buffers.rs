@@ -27,11 +27,13 @@ impl InUse {
     }
 }
 
+type Take = fn(&Arc<Pool>) -> Vec<PoolBuffer>;
+
 #[test]
 fn whoever_waits_for_buffers_gets_them() {
     explore(|| {
         let (pool, in_use) = (Pool::new(BYTES, BUFFERS as usize), Arc::new(InUse::default()));
-        let takers: [fn(&Arc<Pool>) -> Vec<PoolBuffer>; 4] = [
+        let takers: [Take; 4] = [
             |pool| vec![pool.take_in_turn(&never()).unwrap()],
             |pool| vec![pool.take_in_turn(&never()).unwrap()],
             |pool| pool.take_many(BUFFERS as usize, &never()).unwrap(),
