@@ -90,16 +90,17 @@
 //!
 //! A store's part buffers take at most `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`
 //! ([`Config::memory_bytes_max`]): a bound, not a target; buffers are made when first needed. A writer
-//! is admitted or refused when it opens, and holds at most one buffer that no thread is working on, so
-//! waiting for a buffer cannot deadlock. (A part grown beyond one buffer, on media that limit the number of
+//! is admitted or refused when it opens, or waits for its turn ([`ConfigBuilder::writers_wait`]). It holds at
+//! most one buffer that no thread is working on, so waiting for a buffer cannot deadlock. (A part grown beyond one buffer, on media that limit the number of
 //! parts, takes all of its own at once. One thread that fills several such objects in turn may wait for
 //! itself until the timeout: a size hint or more memory spares it that.) `get` returns memory of its own
 //! beyond that.
 //!
 //! Every call gives up after [`Config::timeout`] without progress of its own, and its error says which
-//! thread has been in what for how long. (A wait for room in the queue or for a buffer, and the commit's
-//! sync, have that one timeout, whatever other writers achieve meanwhile.) Borrowed memory is the exception
-//! that safety demands: `write_borrowed`, `read_into` and `put_many` return only when no thread can touch the
+//! thread has been in what for how long. Who waits for room in the queue, in it, or for a buffer, waits in the
+//! order of coming, and while those ahead get theirs that is progress too: so a slow medium fails no healthy
+//! writer, however many there are, and nobody waits longer than one timeout for each one ahead. (The commit's
+//! sync has one timeout.) Borrowed memory is the exception that safety demands: `write_borrowed`, `read_into` and `put_many` return only when no thread can touch the
 //! memory any more; jobs still queued are withdrawn, and a system call in progress is waited out and logged.
 //!
 //! A writer's first error latches: later calls return it again, and `finalize` never succeeds after it.
@@ -121,7 +122,8 @@
 //! directory. [`ObjectStore::put_many`] takes each step for a window of objects before the next: all are
 //! created and written, and their writeback is begun; all are synced; all get their names; each directory is
 //! synced once; then the call returns. So many share a commit of the journal. A window has at most 512 objects,
-//! 128 MiB, and an eighth of the process's descriptors, and no two objects of one name. Each object is whole or
+//! 128 MiB, and no two objects of one name, and all windows of a store have a quarter of the process's
+//! descriptors: each takes half of what the others have left. Each object is whole or
 //! absent for itself, and the call tells of each what became of it. The policy stands in `writer/many.rs`,
 //! once for all media: a backend gives the steps (`Upload::settle`, `Upload::publish`, `Names::sync`), and its
 //! `commit` is these. Servers take a small object whole, so there the requests go out side by side.

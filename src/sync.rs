@@ -5,14 +5,11 @@
 //! It is shuttle and not loom: loom's `Arc` has no `Weak` and carries no `dyn Upload`, `str` or slice, and
 //! its exhaustive search ends for a lock and a flag, not for a store with its threads.
 
-#[cfg(all(test, shuttle))]
-pub(crate) mod model;
-#[cfg(not(all(test, shuttle)))]
-mod native {
-    pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
-    pub(crate) use std::thread::{JoinHandle, ThreadId, sleep};
+pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
+pub(crate) use rayon::ThreadPool;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+pub(crate) use std::thread::{JoinHandle, Thread, ThreadId, current as this_thread};
 
     pub(super) use std::thread::{Builder, current};
 }
@@ -56,6 +53,11 @@ pub(crate) fn wait<'a, T>(
         .wait_timeout(guard, remaining.min(LONGEST_WAIT))
         .unwrap_or_else(PoisonError::into_inner);
     (guard, !deadline.expired())
+}
+
+/// Waits until the calling thread is unparked or until `deadline`; sometimes not so long.
+pub(crate) fn park(deadline: &Deadline) {
+    std::thread::park_timeout(deadline.remaining().min(LONGEST_WAIT));
 }
 
 /// The platform's clocks overflow on absurd waits; a waiter wakes at least this often.

@@ -9,53 +9,31 @@
 //! thread that waits for one runs a job without one, so whoever waits finds a buffer free or one that
 //! an I/O thread or the queue will free without needing another.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::buffer::AlignedVec;
+use crate::buffer::places::Places;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Owner, lock, wait};
+use crate::sync::{Arc, Mutex, lock};
 use crate::time::Deadline;
-
-/// Writers that wait at a time, for which room is set aside.
-const TURNS_EXPECTED: usize = 32;
 
 /// A bounded set of equal, page-aligned buffers, made when first needed and used again.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    state: Mutex<State>,
-    returned: Condvar,
-    /// Who takes buffers.
-    owner: Owner,
-    buffer_bytes: usize,
-    buffers_max: usize,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The last one back is the first one out: it is the warmest.
-    free: Vec<AlignedVec>,
     /// Buffers in use.
-    taken: usize,
-    /// The writers that wait, in the order in which they came.
-    turns: VecDeque<u64>,
-    next_turn: u64,
+    places: Places,
+    /// The last one back is the first one out: it is the warmest.
+    free: Mutex<Vec<AlignedVec>>,
+    buffer_bytes: usize,
 }
 
 impl Pool {
     pub fn new(buffer_bytes: usize, buffers_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
-            state: Mutex::new(State {
-                free: Vec::with_capacity(buffers_max),
-                taken: 0,
-                turns: VecDeque::with_capacity(TURNS_EXPECTED),
-                next_turn: 0,
-            }),
-            returned: Condvar::new(),
-            owner: Owner::default(),
+            places: Places::new(buffers_max),
+            free: Mutex::new(Vec::with_capacity(buffers_max)),
             buffer_bytes,
-            buffers_max,
         })
     }
 
@@ -65,16 +43,16 @@ impl Pool {
     /// # Errors
     /// `TimedOut` at the deadline; `LimitExceeded` if the kernel refuses the memory.
     pub fn take(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
-        self.reserve(lock(&self.state), 1, None, deadline)?;
+        self.check(self.places.take(1, deadline), 1, deadline)?;
         self.reserved()
     }
 
-    /// The same for a writer: behind the writers that wait already.
+    /// The same for a writer: behind the writers that wait already, as long as they get theirs.
     ///
     /// # Errors
     /// As [`take`](Pool::take).
     pub fn take_in_turn(self: &Arc<Pool>, deadline: &Deadline) -> Result<PoolBuffer> {
-        self.reserve_in_turn(1, deadline)?;
+        self.check(self.places.take_in_turn(1, deadline), 1, deadline)?;
         self.reserved()
     }
 
@@ -89,14 +67,14 @@ impl Pool {
         count: usize,
         deadline: &Deadline,
     ) -> Result<Vec<PoolBuffer>> {
-        self.reserve_in_turn(count, deadline)?;
+        self.check(self.places.take_in_turn(count, deadline), count, deadline)?;
         let mut buffers = Vec::with_capacity(count);
         for at in 0..count {
             match self.reserved() {
                 Ok(buffer) => buffers.push(buffer),
                 Err(error) => {
                     // The one refused has given its place back by itself.
-                    (at + 1..count).for_each(|_| self.give_back(None));
+                    self.places.give_back(count - at - 1);
                     return Err(error);
                 }
             }
@@ -104,59 +82,23 @@ impl Pool {
         Ok(buffers)
     }
 
-    fn reserve_in_turn(&self, count: usize, deadline: &Deadline) -> Result<()> {
-        let mut state = lock(&self.state);
-        let turn = state.next_turn;
-        state.next_turn += 1;
-        state.turns.push_back(turn);
-        let outcome = self.reserve(state, count, Some(turn), deadline);
-        let mut state = lock(&self.state);
-        state.turns.retain(|other| *other != turn);
-        let others_wait = !state.turns.is_empty();
-        drop(state);
-        if others_wait {
-            self.returned.notify_all();
+    fn check(&self, taken: bool, count: usize, deadline: &Deadline) -> Result<()> {
+        if taken {
+            return Ok(());
         }
-        outcome
-    }
-
-    /// Counts `count` buffers as taken, waiting until so many are free, and until it is this one's turn.
-    fn reserve(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        count: usize,
-        turn: Option<u64>,
-        deadline: &Deadline,
-    ) -> Result<()> {
-        let must_wait = |state: &State| {
-            state.taken + count > self.buffers_max
-                || turn.is_some_and(|turn| state.turns.front() != Some(&turn))
-        };
-        while must_wait(&state) {
-            let (guard, time_left) = wait(&self.returned, state, deadline);
-            state = guard;
-            if !time_left && must_wait(&state) {
-                let (taken, max) = (state.taken, self.buffers_max);
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "wait for a part buffer",
-                    format!("{taken} of {max} buffers stayed in use, and {count} are needed"),
-                )
-                .with_elapsed(deadline.elapsed()));
-            }
-        }
-        state.taken += count;
-        Ok(())
+        let (taken, max) = (self.places.taken(), self.places.max());
+        let what = format!("{taken} of {max} buffers stayed in use, and {count} are needed");
+        Err(Error::new(ErrorKind::TimedOut, "wait for a part buffer", what)
+            .with_elapsed(deadline.elapsed()))
     }
 
     /// The buffer of a place that is counted as taken.
     fn reserved(self: &Arc<Pool>) -> Result<PoolBuffer> {
-        self.owner.claim();
-        let free = lock(&self.state).free.pop();
+        let free = lock(&self.free).pop();
         match free.map_or_else(|| AlignedVec::zeroed(self.buffer_bytes), Ok) {
             Ok(memory) => Ok(PoolBuffer { memory: Some(memory), pool: Arc::clone(self) }),
             Err(error) => {
-                self.give_back(None);
+                self.places.give_back(1);
                 Err(error)
             }
         }
@@ -169,22 +111,19 @@ impl Pool {
 
     /// The most buffers that are in use at a time.
     pub fn buffers_max(&self) -> usize {
-        self.buffers_max
+        self.places.max()
     }
 
     /// Buffers in use at this moment.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
-        lock(&self.state).taken
+        self.places.taken()
     }
 
     fn give_back(&self, memory: Option<AlignedVec>) {
-        let mut state = lock(&self.state);
-        state.taken -= 1;
-        state.free.extend(memory);
-        drop(state);
-        // All: the one that is woken may need more than came back.
-        self.returned.notify_all();
+        // Before its place: who takes the place finds the buffer.
+        lock(&self.free).extend(memory);
+        self.places.give_back(1);
     }
 }
 
@@ -250,7 +189,7 @@ mod tests {
         let held = pool.take_many(2, &Deadline::after(soon)).unwrap();
         std::thread::scope(|scope| {
             let many = scope.spawn(|| pool.take_many(2, &Deadline::after(late)).map(|b| b.len()));
-            while lock(&pool.state).turns.is_empty() {
+            while pool.places.waiting() == 0 {
                 std::thread::yield_now();
             }
             let [first, second] = <[PoolBuffer; 2]>::try_from(held).unwrap();
@@ -262,7 +201,7 @@ mod tests {
             assert_eq!(many.join().unwrap().unwrap(), 2);
         });
         drop(pool.take_in_turn(&Deadline::after(late)).unwrap());
-        assert!(lock(&pool.state).turns.is_empty() && pool.taken() == 0);
+        assert!(pool.places.waiting() == 0 && pool.taken() == 0);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub struct Config {
     io_threads_chosen: bool,
     queue_depth_parts: usize,
     open_writers_max: usize,
+    writers_wait: bool,
     part_bytes: usize,
     compression_threads: usize,
     compressing: bool,
@@ -89,9 +90,15 @@ impl Config {
         self.queue_depth_parts
     }
 
-    /// Number of writers open at a time; one more fails with `LimitExceeded`.
+    /// Number of writers open at a time; one more fails with `LimitExceeded`, or
+    /// [waits](Config::writers_wait).
     pub fn open_writers_max(&self) -> usize {
         self.open_writers_max
+    }
+
+    /// Whether one writer too many waits until another is closed.
+    pub fn writers_wait(&self) -> bool {
+        self.writers_wait
     }
 
     /// Bytes of a part buffer, and of a checksum block.
@@ -161,6 +168,7 @@ impl Default for Config {
             io_threads_chosen: false,
             queue_depth_parts: QUEUE_DEPTH_PARTS_DEFAULT,
             open_writers_max: OPEN_WRITERS_DEFAULT,
+            writers_wait: false,
             part_bytes: PART_BYTES_DEFAULT,
             compression_threads: sync::processors().min(IO_THREADS_MAX),
             compressing: false,
@@ -184,6 +192,7 @@ pub struct ConfigBuilder {
     io_threads: Option<usize>,
     queue_depth_parts: Option<usize>,
     open_writers_max: Option<usize>,
+    writers_wait: bool,
     part_bytes: Option<usize>,
     compression_threads: Option<usize>,
     compressing: bool,
@@ -216,6 +225,15 @@ impl ConfigBuilder {
     /// Writers open at a time. Default 32; fewer when `memory_bytes_max` asks for it.
     pub fn open_writers_max(mut self, writers: usize) -> Self {
         self.open_writers_max = Some(writers);
+        self
+    }
+
+    /// Whether one writer more than [`open_writers_max`](ConfigBuilder::open_writers_max) waits until another is
+    /// closed, in the order in which they came, instead of failing with `LimitExceeded`. It fails with
+    /// `TimedOut` when none was closed for one [`timeout`](ConfigBuilder::timeout): one thread that opens too
+    /// many waits for itself. Default: no.
+    pub fn writers_wait(mut self, wait: bool) -> Self {
+        self.writers_wait = wait;
         self
     }
 
@@ -302,6 +320,7 @@ impl ConfigBuilder {
             io_threads_chosen: self.io_threads.is_some(),
             queue_depth_parts: self.queue_depth_parts.unwrap_or(d.queue_depth_parts),
             open_writers_max: self.open_writers_max.unwrap_or(d.open_writers_max),
+            writers_wait: self.writers_wait,
             part_bytes: self.part_bytes.unwrap_or(d.part_bytes),
             compression_threads: self.compression_threads.unwrap_or(d.compression_threads),
             compressing: self.compressing,

@@ -8,6 +8,7 @@
 mod compute;
 mod fetch;
 mod frame;
+mod line;
 mod queue;
 mod sweep;
 mod ticket;
@@ -15,19 +16,20 @@ mod worker;
 
 use std::time::Duration;
 
-use crate::buffer::Pool;
+use crate::buffer::{Places, Pool};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{
-    Arc, AtomicU64, Condvar, JoinHandle, Mutex, OnceLock, Ordering, Owner, Sender, bounded, lock,
-    spawn, wait,
+    Arc, Condvar, JoinHandle, Mutex, OnceLock, Sender, bounded, lock, process_id, spawn, wait,
 };
 use crate::time::Deadline;
 
 pub(crate) use compute::{Compute, FrameAllowance};
 pub(crate) use fetch::{Fetch, Fetched, Target, read_whole};
 pub(crate) use frame::{FrameFetch, FrameJob, FrameSums, Framed};
+use line::Line;
 pub(crate) use queue::{FetchJob, Job, PutJob, caught, with_view, withdrawn};
+pub(crate) use sweep::answered;
 pub(crate) use ticket::{Batch, Pending};
 use worker::Slot;
 
@@ -37,24 +39,26 @@ pub(crate) struct Engine {
     config: Config,
     /// Names the threads: `syncline-<label>-<n>`.
     label: String,
+    /// Where the server is, for reports of stalls.
+    host: Option<String>,
     pool: Arc<Pool>,
     compute: Arc<Compute>,
     slots: Arc<[Slot]>,
-    open_writers: AtomicU64,
-    /// Who starts the threads.
-    owner: Owner,
+    line: Arc<Line>,
+    open_writers: Places,
     running: OnceLock<Result<Running>>,
 }
 
 impl Engine {
-    pub fn new(label: &str, config: &Config) -> Arc<Engine> {
+    pub fn new(label: &str, host: Option<String>, config: &Config) -> Arc<Engine> {
         Arc::new(Engine {
             label: label.to_owned(),
+            host,
             pool: Pool::new(config.part_bytes(), config.buffers_max()),
             compute: Compute::new(config),
             slots: (0..config.io_threads()).map(|_| Slot::default()).collect(),
-            open_writers: AtomicU64::new(0),
-            owner: Owner::default(),
+            line: Arc::new(Line::new()),
+            open_writers: Places::new(config.open_writers_max()),
             running: OnceLock::new(),
             config: config.clone(),
         })
@@ -95,23 +99,29 @@ impl Engine {
     /// Admits one more writer.
     ///
     /// # Errors
-    /// `LimitExceeded` if `open_writers_max` are open.
+    /// If `open_writers_max` are open: `LimitExceeded` at once, or `TimedOut` where writers wait for each other
+    /// and none was closed for one timeout.
     pub fn admit_writer(self: &Arc<Engine>) -> Result<WriterPermit> {
-        let limit = self.config.open_writers_max() as u64;
-        let permit = WriterPermit(Arc::clone(self));
-        if self.open_writers.fetch_add(1, Ordering::AcqRel) < limit {
-            return Ok(permit);
+        let deadline = self.deadline();
+        let waits = self.config.writers_wait();
+        let admitted = match waits {
+            true => self.open_writers.take_in_turn(1, &deadline),
+            false => self.open_writers.take_now(),
+        };
+        if admitted {
+            return Ok(WriterPermit(Arc::clone(self)));
         }
-        Err(Error::new(
-            ErrorKind::LimitExceeded,
-            "open writer",
-            format!("{limit} writers are open already"),
-        )
-        .with_remedy("finalize or drop one, or raise open_writers_max"))
+        let what = format!("{} writers are open already", self.open_writers.max());
+        let error = match waits {
+            true => Error::new(ErrorKind::TimedOut, "open writer", what)
+                .with_elapsed(deadline.elapsed()),
+            false => Error::new(ErrorKind::LimitExceeded, "open writer", what),
+        };
+        Err(error.with_remedy("finalize or drop one, or raise open_writers_max"))
     }
 
-    /// Queues a job, waiting for room until the deadline. A job that finds none is dropped, which
-    /// completes its ticket and returns its buffer.
+    /// Queues a job, behind those that wait for room already, as long as the queue gets on. A job that finds no
+    /// room is dropped, which completes its ticket and returns its buffer.
     pub fn submit(&self, job: Job, deadline: &Deadline) -> Result<()> {
         // Before the threads start: the child of a fork in between must not wait for that to end.
         self.owner.claim();
@@ -120,11 +130,19 @@ impl Engine {
             Ok(running) => running,
             Err(error) => return Err(error.clone()),
         };
-        let sent = match deadline.instant() {
-            Some(at) => running.sender().send_deadline(job, at).is_ok(),
-            None => running.sender().send(job).is_ok(),
-        };
-        if sent { Ok(()) } else { Err(self.stalled("wait for room in the queue", deadline)) }
+        if running.is_of_another_process() {
+            return Err(forked());
+        }
+        match self.line.send(running.sender(), job, deadline) {
+            true => Ok(()),
+            false => Err(self.stalled("wait for room in the queue", deadline)),
+        }
+    }
+
+    /// Waits for the jobs of a batch as long as they get on, or the queue does that they are in. `Err` is the
+    /// deadline that passed.
+    pub fn settle<T>(&self, batch: &Batch<T>) -> Result<(), Deadline> {
+        batch.wait_idle(self.deadline(), || self.line.moved())
     }
 
     /// Runs `f` for a frame on a compressing thread; see [`Compute::run`].
@@ -140,18 +158,14 @@ impl Engine {
         self.compute.run(pending, operation, uri, frame, f)
     }
 
-    /// Runs `f` on an I/O thread and waits for its result until one timeout has passed.
+    /// Runs `f` on an I/O thread and waits for its result until one timeout has passed since it began.
     pub fn call<R: Send + 'static>(
         &self,
         operation: &'static str,
         uri: &Arc<str>,
         f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let batch = Batch::new(1);
-        let result = self.call_in(&batch, operation, uri, self.deadline(), f);
-        // Nobody waits any more: what has not begun must not begin when the caller has moved on.
-        batch.withdraw();
-        result
+        self.call_patiently(operation, uri, move |deadline, _| f(deadline))
     }
 
     /// As [`call`](Engine::call); `f` gets a function by which it says that it gets on, and each such
@@ -164,18 +178,20 @@ impl Engine {
     ) -> Result<R> {
         let batch = Batch::new(1);
         let (job_batch, deadline) = (Arc::clone(&batch), self.deadline());
-        let run = move || f(&deadline.for_work(), &|| job_batch.progress());
+        // What it waited for its turn was the progress of others.
+        let run = move || f(&deadline.renewed().for_work(), &|| job_batch.progress());
         self.submit_call(&batch, operation, uri, deadline, run)?;
-        match batch.wait_idle(self.deadline()) {
+        match self.settle(&batch) {
             Ok(()) => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             Err(deadline) => {
+                // Nobody waits any more: what has not begun must not begin when the caller has moved on.
                 batch.withdraw();
                 Err(self.stalled(operation, &deadline).with_uri(&**uri))
             }
         }
     }
 
-    /// As [`call`](Engine::call), with a deadline of the caller's, after which `f` may still begin.
+    /// As [`call`](Engine::call), until a deadline of the caller's, after which `f` may still begin.
     pub fn call_until<R: Send + 'static>(
         &self,
         operation: &'static str,
@@ -183,18 +199,8 @@ impl Engine {
         deadline: Deadline,
         f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        self.call_in(&Batch::new(1), operation, uri, deadline, f)
-    }
-
-    fn call_in<R: Send + 'static>(
-        &self,
-        batch: &Arc<Batch<R>>,
-        operation: &'static str,
-        uri: &Arc<str>,
-        deadline: Deadline,
-        f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
-    ) -> Result<R> {
-        self.submit_call(batch, operation, uri, deadline, move || f(&deadline.for_work()))?;
+        let batch = Batch::new(1);
+        self.submit_call(&batch, operation, uri, deadline, move || f(&deadline.for_work()))?;
         match batch.wait_idle_until(&deadline) {
             true => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             false => Err(self.stalled(operation, &deadline).with_uri(&**uri)),
@@ -223,14 +229,27 @@ impl Engine {
                 Some(format!("syncline-{}-{n} {}", self.label, slot.describe()?))
             })
             .collect();
+        let place = self.place();
         let detail = if busy.is_empty() {
-            "no progress, and no I/O thread is at work".to_owned()
+            format!("no progress{place}, and no I/O thread is at work")
         } else {
-            format!("no progress; {}", busy.join(", "))
+            format!("no progress{place}; {}", busy.join(", "))
         };
         Error::new(ErrorKind::TimedOut, operation, detail)
             .with_elapsed(deadline.elapsed())
             .with_remedy("check the medium, or raise the timeout")
+    }
+
+    /// The error of not beginning what would wait for a medium that answers nothing.
+    fn unanswered(&self, operation: &'static str, silence: Duration) -> Error {
+        let what = format!("nothing was answered{}, and this was not begun", self.place());
+        Error::new(ErrorKind::TimedOut, operation, what)
+            .with_elapsed(silence)
+            .with_remedy("check the medium, or raise the timeout")
+    }
+
+    fn place(&self) -> String {
+        self.host.as_ref().map(|host| format!(" at {host}")).unwrap_or_default()
     }
 
     fn start(&self) -> Result<Running> {
@@ -245,10 +264,11 @@ impl Engine {
         };
         for n in 0..self.config.io_threads() {
             let (receiver, slots) = (receiver.clone(), Arc::clone(&self.slots));
+            let line = Arc::clone(&self.line);
             let life = Life::begin(&alive);
             let body = move || {
                 let _life = life;
-                worker::work(&receiver, &slots[n]);
+                worker::work(&receiver, &line, &slots[n]);
             };
             running.threads.push(spawn(format!("syncline-{}-{n}", self.label), body)?);
         }
@@ -269,7 +289,7 @@ pub(crate) struct WriterPermit(Arc<Engine>);
 
 impl Drop for WriterPermit {
     fn drop(&mut self) {
-        self.0.open_writers.fetch_sub(1, Ordering::AcqRel);
+        self.0.open_writers.give_back(1);
     }
 }
 

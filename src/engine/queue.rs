@@ -12,7 +12,7 @@ use crate::engine::fetch::{Fetch, Fetched};
 use crate::engine::frame::FrameJob;
 use crate::engine::ticket::Pending;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Arc;
+use crate::sync::{Arc, this_thread};
 use crate::time::Deadline;
 
 /// Work for an I/O thread.
@@ -166,7 +166,7 @@ pub(super) fn guarded<T>(
 /// The first of several steps of a job: as [`guarded`], but after a success the ticket is still to be
 /// completed.
 pub(super) fn attempted<T, R>(
-    pending: Pending<T>,
+    mut pending: Pending<T>,
     operation: &'static str,
     uri: &Arc<str>,
     part: Option<u64>,
@@ -179,6 +179,7 @@ pub(super) fn attempted<T, R>(
         }
         return None;
     }
+    pending.begin();
     let outcome = caught(operation, f).map_err(|error| match part {
         Some(part) => error.with_part(part),
         None => error,
@@ -192,9 +193,14 @@ pub(super) fn attempted<T, R>(
     }
 }
 
-/// Runs `f`, whose panic is its outcome.
+/// Runs `f`, whose panic is its outcome. An error by which a medium stood still says which thread waited.
 pub(crate) fn caught<R>(operation: &'static str, f: impl FnOnce() -> Result<R>) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| Err(panicked(operation, &*panic)))
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    let outcome = outcome.unwrap_or_else(|panic| Err(panicked(operation, &*panic)));
+    outcome.map_err(|error| match (error.kind(), this_thread().name()) {
+        (ErrorKind::TimedOut, Some(name)) => error.with_place(name),
+        _ => error,
+    })
 }
 
 /// The outcome of a job whose borrowed memory was taken back.

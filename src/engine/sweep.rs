@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::engine::ticket::Batch;
-use crate::error::Result;
-use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::time::{Deadline, now};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::time::Deadline;
 
 /// Longest that a job goes on to further objects: then those who wait in the queue have their turn, who would
 /// else see no progress of their own for as long as the sweep takes.
@@ -15,22 +15,29 @@ const SWEEP_SLICE: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Calls `step` for each of `items`, several at a time, and returns when all are done. What became of an
-    /// item, `step` keeps in it; its deadline begins with the item. `step` must not panic.
+    /// item, `step` keeps in it, and says whether the medium answered; its deadline begins with the item. `step`
+    /// must not panic.
     ///
     /// # Errors
-    /// `TimedOut` if for one timeout no item was done. No further item is begun then, and those that
-    /// were begun may still be under way.
+    /// `TimedOut` if for one timeout no item was done, or for half of one the medium [answered](answered) none:
+    /// the next would take beyond it. No further item is begun then, and those that were begun may still be
+    /// under way.
     pub fn sweep<T: Send + Sync + 'static>(
         &self,
         operation: &'static str,
         uri: &Arc<str>,
         items: &Arc<[T]>,
-        step: impl Fn(&T, &Deadline) + Send + Sync + 'static,
+        step: impl Fn(&T, &Deadline) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
         let (step, next) = (Arc::new(step), Arc::new(AtomicU64::new(0)));
+        let answered = Arc::new(Mutex::new(Instant::now()));
         let begun = || next.load(Ordering::Acquire) as usize;
         while begun() < items.len() {
-            self.sweep_on(operation, uri, items, &step, &next)?;
+            self.sweep_on(operation, uri, items, &step, (&next, &answered))?;
+            let silence = lock(&answered).elapsed();
+            if begun() < items.len() && silence > self.config().timeout() / 2 {
+                return Err(self.unanswered(operation, silence).with_uri(&**uri));
+            }
         }
         Ok(())
     }
@@ -41,8 +48,8 @@ impl Engine {
         operation: &'static str,
         uri: &Arc<str>,
         items: &Arc<[T]>,
-        step: &Arc<impl Fn(&T, &Deadline) + Send + Sync + 'static>,
-        next: &Arc<AtomicU64>,
+        step: &Arc<impl Fn(&T, &Deadline) -> bool + Send + Sync + 'static>,
+        (next, answered): (&Arc<AtomicU64>, &Arc<Mutex<Instant>>),
     ) -> Result<()> {
         let batch = Batch::new(1);
         let deadline = self.deadline();
@@ -50,13 +57,15 @@ impl Engine {
         let mut queued = Ok(());
         for _ in 0..self.config().io_threads().min(left) {
             let (own, items) = (Arc::clone(&batch), Arc::clone(items));
-            let (step, next) = (Arc::clone(step), Arc::clone(next));
+            let (step, next, answered) = (Arc::clone(step), Arc::clone(next), Arc::clone(answered));
             let run = move || {
                 let started = now();
                 while !own.is_dead()
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::AcqRel) as usize)
                 {
-                    step(item, &deadline.renewed().for_work());
+                    if step(item, &deadline.renewed().for_work()) {
+                        *lock(&answered) = Instant::now();
+                    }
                     own.progress();
                     if now().saturating_duration_since(started) > SWEEP_SLICE {
                         break;
@@ -69,13 +78,20 @@ impl Engine {
                 break;
             }
         }
-        let done = queued.and_then(|()| match batch.wait_idle(self.deadline()) {
+        let done = queued.and_then(|()| match self.settle(&batch) {
             Ok(()) => batch.check(),
             Err(deadline) => Err(self.stalled(operation, &deadline).with_uri(&**uri)),
         });
         batch.withdraw();
         done
     }
+}
+
+/// Whether the medium had something to say about an item.
+pub(crate) fn answered<T>(outcome: &Result<T>) -> bool {
+    let silent =
+        |error: &Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Unavailable);
+    !outcome.as_ref().err().is_some_and(silent)
 }
 
 #[cfg(all(test, not(miri)))]
@@ -91,7 +107,7 @@ mod tests {
             .queue_depth_parts(2)
             .build()
             .unwrap();
-        let engine = Engine::new("sweep", &config);
+        let engine = Engine::new("sweep", None, &config);
         let uri: Arc<str> = Arc::from("mem://sweep");
         let (items, done): (Arc<[()]>, _) = (vec![(); 2000].into(), Arc::new(AtomicU64::new(0)));
         std::thread::scope(|scope| {
@@ -100,6 +116,7 @@ mod tests {
                 engine.sweep("test", &uri, &items, move |(), _| {
                     std::thread::sleep(Duration::from_millis(1));
                     counted.fetch_add(1, Ordering::AcqRel);
+                    true
                 })
             });
             while done.load(Ordering::Acquire) == 0 {
@@ -111,5 +128,23 @@ mod tests {
             sweep.join().unwrap().unwrap();
         });
         assert_eq!(done.load(Ordering::Acquire), 2000, "each item once");
+    }
+
+    #[test]
+    fn a_sweep_of_a_medium_that_stands_still_ends() {
+        let timeout = Duration::from_millis(300);
+        let config = Config::builder().io_threads(2).timeout(timeout).build().unwrap();
+        let engine = Engine::new("sweep", None, &config);
+        let uri: Arc<str> = Arc::from("mem://sweep");
+        let (items, done): (Arc<[()]>, _) = (vec![(); 100].into(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&done);
+        let swept = engine.sweep("test", &uri, &items, move |(), deadline| {
+            std::thread::sleep(deadline.remaining());
+            counted.fetch_add(1, Ordering::AcqRel);
+            false
+        });
+        assert_eq!(swept.unwrap_err().kind(), ErrorKind::TimedOut);
+        let done = done.load(Ordering::Acquire);
+        assert!((1..=8).contains(&done), "{done} items of a medium that stands still were tried");
     }
 }

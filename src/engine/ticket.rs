@@ -20,7 +20,9 @@ pub(crate) struct Batch<T> {
 #[derive(Debug)]
 struct State<T> {
     outstanding: usize,
-    /// When a job last completed, or got on.
+    /// Those of them that a thread has begun.
+    begun: usize,
+    /// When a job last began, completed, or got on.
     progress: Instant,
     outcomes: Vec<T>,
     first_error: Option<Error>,
@@ -32,7 +34,8 @@ impl<T> Batch<T> {
         Arc::new(Batch {
             state: Mutex::new(State {
                 outstanding: 0,
-                progress: now(),
+                begun: 0,
+                progress: Instant::now(),
                 outcomes: Vec::with_capacity(outcomes),
                 first_error: None,
             }),
@@ -88,17 +91,26 @@ impl<T> Batch<T> {
         true
     }
 
-    /// Waits until nothing is outstanding, as long as jobs complete: each completion renews the
-    /// deadline. `Err` is the deadline that passed.
+    /// Waits until nothing is outstanding, as long as jobs begin, get on and complete: each time renews the
+    /// deadline. While none has begun, so does `line_moved`, the time when those ahead in the queue last did.
+    /// `Err` is the deadline that passed.
     ///
     /// Nobody is woken by a completion that is not the last; what it renews is seen when the time is up.
-    pub fn wait_idle(&self, mut deadline: Deadline) -> Result<(), Deadline> {
+    pub fn wait_idle(
+        &self,
+        mut deadline: Deadline,
+        line_moved: impl Fn() -> Instant,
+    ) -> Result<(), Deadline> {
         let mut state = lock(&self.state);
         while state.outstanding > 0 {
             let (guard, time_left) = wait(&self.changed, state, &deadline);
             state = guard;
             if !time_left && state.outstanding > 0 {
-                let renewed = deadline.restarted(state.progress);
+                let progress = match state.begun {
+                    0 => state.progress.max(line_moved()),
+                    _ => state.progress,
+                };
+                let renewed = deadline.restarted(progress);
                 if renewed.expired() {
                     return Err(deadline);
                 }
@@ -130,17 +142,25 @@ impl<T> Batch<T> {
 #[derive(Debug)]
 pub(crate) struct Pending<T> {
     batch: Arc<Batch<T>>,
+    begun: bool,
 }
 
 impl<T> Pending<T> {
     pub fn new(batch: &Arc<Batch<T>>) -> Pending<T> {
         lock(&batch.state).outstanding += 1;
-        Pending { batch: Arc::clone(batch) }
+        Pending { batch: Arc::clone(batch), begun: false }
     }
 
     /// Whether the job is to be skipped.
     pub fn is_dead(&self) -> bool {
         self.batch.is_dead()
+    }
+
+    /// A thread is at the job from now on.
+    pub fn begin(&mut self) {
+        let mut state = lock(&self.batch.state);
+        state.begun += usize::from(!std::mem::replace(&mut self.begun, true));
+        state.progress = Instant::now();
     }
 
     /// Renews the patience of those who wait: the job is not done, but gets on.
@@ -161,7 +181,8 @@ impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         let mut state = lock(&self.batch.state);
         state.outstanding -= 1;
-        state.progress = now();
+        state.begun -= usize::from(self.begun);
+        state.progress = Instant::now();
         let idle = state.outstanding == 0;
         drop(state);
         if idle {
@@ -173,6 +194,7 @@ impl<T> Drop for Pending<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::AtomicU64;
     use std::time::Duration;
 
     #[test]
@@ -210,7 +232,7 @@ mod tests {
                 }
                 pending.into_iter().for_each(|p| p.complete(Ok(1)));
             });
-            batch.wait_idle(Deadline::after(timeout))
+            batch.wait_idle(Deadline::after(timeout), || started)
         });
         assert!(waited.is_ok());
         assert_eq!(batch.take_outcomes(), [1, 1]);
@@ -223,9 +245,31 @@ mod tests {
         let pending = [Pending::new(&batch), Pending::new(&batch)];
         batch.progress();
         let started = Instant::now();
-        assert!(batch.wait_idle(Deadline::after(timeout)).is_err());
+        assert!(batch.wait_idle(Deadline::after(timeout), || started).is_err());
         assert!(started.elapsed() >= timeout);
         drop(pending);
-        assert!(batch.wait_idle(Deadline::after(timeout)).is_ok());
+        assert!(batch.wait_idle(Deadline::after(timeout), || started).is_ok());
+    }
+
+    #[test]
+    fn what_is_queued_waits_as_long_as_the_line_moves() {
+        let timeout = Duration::from_millis(50);
+        let batch = Batch::<u8>::new(1);
+        let mut pending = Pending::new(&batch);
+        let moves = AtomicU64::new(0);
+        let moving = || {
+            // Some moves, and then none.
+            match moves.fetch_add(1, Ordering::AcqRel) {
+                0..4 => Instant::now(),
+                _ => Instant::now().checked_sub(timeout * 2).unwrap(),
+            }
+        };
+        let started = Instant::now();
+        assert!(batch.wait_idle(Deadline::after(timeout), moving).is_err());
+        assert!(started.elapsed() >= timeout * 5);
+        pending.begin();
+        assert!(batch.wait_idle(Deadline::after(timeout), Instant::now).is_err());
+        drop(pending);
+        assert!(batch.wait_idle(Deadline::after(timeout), Instant::now).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::engine::line::Line;
 use crate::engine::queue::Job;
 use crate::sync::{Arc, Mutex, Receiver, lock};
 use crate::time::now;
@@ -40,8 +41,9 @@ impl Slot {
 }
 
 /// Runs jobs until the queue is closed and empty.
-pub(super) fn work(jobs: &Receiver<Job>, slot: &Slot) {
+pub(super) fn work(jobs: &Receiver<Job>, line: &Line, slot: &Slot) {
     for job in jobs {
+        line.advance();
         slot.set(&job);
         job.run();
         slot.clear();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::backend::{Alignment, Backend};
 use crate::buffer::{AlignedVec, Pool};
 use crate::encode::{Checksum, mismatch};
-use crate::engine::{Engine, caught, read_whole};
+use crate::engine::{Engine, answered, caught, read_whole};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Mutex, lock};
 use crate::time::Deadline;
@@ -43,10 +43,11 @@ pub(crate) fn get_each(
         };
         let (backend, pool) = (Arc::clone(backend), Arc::clone(engine.pool()));
         engine.sweep(READ, &uri, &entries, move |entry, deadline| {
-            if let Ok(wanted) = &entry.wanted {
-                let read = caught("read", || wanted.read(&*backend, &pool, deadline));
-                *lock(&entry.outcome) = Some(read.map_err(|e| e.with_uri(&*wanted.uri)));
-            }
+            let Ok(wanted) = &entry.wanted else { return true };
+            let read = caught("read", || wanted.read(&*backend, &pool, deadline));
+            let goes_on = answered(&read);
+            *lock(&entry.outcome) = Some(read.map_err(|e| e.with_uri(&*wanted.uri)));
+            goes_on
         })
     });
     let outcome = |entry: &Entry| match (&entry.wanted, lock(&entry.outcome).take()) {

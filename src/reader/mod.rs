@@ -229,7 +229,7 @@ impl ObjectReader<'_> {
 
     /// Waits for all jobs of a batch, and returns their outcomes in order.
     fn settle<T>(&self, batch: &Arc<Batch<T>>, index: impl Fn(&T) -> u64) -> Result<Vec<T>> {
-        if let Err(deadline) = batch.wait_idle(self.engine.deadline()) {
+        if let Err(deadline) = self.engine.settle(batch) {
             return Err(batch.fail(self.engine.stalled("read", &deadline).with_uri(&*self.uri)));
         }
         batch.check()?;

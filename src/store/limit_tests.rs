@@ -295,3 +295,34 @@ fn the_time_of_a_part_begins_with_its_turn() {
         assert!(after.0 >= before.1, "a deadline began before the part's turn");
     }
 }
+
+/// 64 writers over a medium that takes one part after the other: each waits longer than one timeout for its
+/// turn, and none fails.
+#[test]
+fn a_slow_medium_fails_no_writer() {
+    const WRITERS: u64 = 64;
+    const PARTS: u64 = 3;
+    let (part_time, timeout) = (Duration::from_millis(20), Duration::from_secs(1));
+    assert!(part_time * WRITERS as u32 > timeout);
+    let taken = Arc::new(Mutex::new(Taken { part_time, ..Taken::default() }));
+    let (memory, limits) = (MemoryBackend::new("limits"), PartLimits::NONE);
+    let backend = Limited { memory, limits, taken: Arc::clone(&taken) };
+    let config = Config::builder().part_bytes(PART).io_threads(1).queue_depth_parts(2);
+    let config = config.open_writers_max(WRITERS as usize).timeout(timeout).build().unwrap();
+    let location = Location::parse("mem://limits").unwrap();
+    let store = Store::with_backend(&location, &config, Arc::new(backend));
+    let together = std::sync::Barrier::new(WRITERS as usize);
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let mut writer = store.get_writer("mem://limits/object").unwrap();
+                together.wait();
+                for _ in 0..PARTS {
+                    writer.write_chunk(&[1; PART]).unwrap();
+                }
+                writer.finalize().unwrap();
+            });
+        }
+    });
+    assert_eq!(lock(&taken).times.len() as u64, WRITERS * PARTS);
+}

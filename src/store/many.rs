@@ -8,7 +8,7 @@ use super::open::{Named, Store};
 use super::{ObjectStore, WriteOptions};
 use crate::backend::{ObjectMeta, UploadSpec};
 use crate::encode::{Checksum, Compression};
-use crate::engine::caught;
+use crate::engine::{answered, caught};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_OBJECTS_MAX};
 use crate::reader::{Wanted, get_each};
@@ -32,7 +32,6 @@ pub(super) fn put(
         // Frames are compressed by a writer of their own.
         Compression::Zstd(_) => None,
     };
-    let objects_max = store.backend().uploads_max().min(BATCH_OBJECTS_MAX);
     let mut window = Window { store, spec, places: Vec::new(), objects: Vec::new(), bytes: 0 };
     let mut outcomes: Vec<Option<Result<ObjectMeta>>> = objects.iter().map(|_| None).collect();
     let mut keys: HashSet<String> = HashSet::new();
@@ -44,7 +43,7 @@ pub(super) fn put(
                 continue;
             }
         };
-        let full = window.objects.len() == objects_max
+        let full = window.objects.len() == BATCH_OBJECTS_MAX
             || window.bytes.saturating_add(data.len()) > BATCH_BYTES_MAX;
         if full || keys.contains(&key) {
             window.write(&mut outcomes);
@@ -74,13 +73,46 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
+    /// In one go, or in as many as others leave room for.
     fn write(&mut self, outcomes: &mut [Option<Result<ObjectMeta>>]) {
-        let objects = std::mem::take(&mut self.objects);
+        let mut objects = std::mem::take(&mut self.objects).into_iter();
         self.bytes = 0;
-        let written = put_window(self.store.engine(), self.store.backend(), self.spec, objects);
-        for (place, outcome) in self.places.drain(..).zip(written) {
-            outcomes[place] = Some(outcome);
+        while objects.len() > 0 {
+            let (engine, backend) = (self.store.engine(), self.store.backend());
+            let room = self.store.open_small().room_for(objects.len(), backend.uploads_max());
+            let now = objects.by_ref().take(room.objects).collect();
+            let written = put_window(engine, backend, self.spec, now);
+            for (place, outcome) in self.places.drain(..room.objects).zip(written) {
+                outcomes[place] = Some(outcome);
+            }
         }
+    }
+}
+
+/// Small objects that are open at present, of all calls of a store.
+#[derive(Debug, Default)]
+pub(super) struct OpenSmall(Mutex<usize>);
+
+impl OpenSmall {
+    /// Room for up to `wanted` objects: half of what others have left of `max`, so that those who come next
+    /// find some too, and for one at the least. So many calls take little more than `max` together.
+    fn room_for(&self, wanted: usize, max: usize) -> Room<'_> {
+        let mut open = lock(&self.0);
+        let objects = (max.saturating_sub(*open) / 2).clamp(1, wanted.max(1));
+        *open += objects;
+        Room { open: self, objects }
+    }
+}
+
+/// Given back when dropped.
+struct Room<'a> {
+    open: &'a OpenSmall,
+    objects: usize,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        *lock(&self.open.0) -= self.objects;
     }
 }
 
@@ -115,12 +147,15 @@ pub(super) fn delete(store: &Store, uri: &Arc<str>, keys: Vec<String>) -> Result
     }
     let share = |keys: &[String]| Share { keys: keys.to_vec(), removed: Mutex::new(None) };
     let shares: Arc<[Share]> = keys.chunks(at_once).map(share).collect();
-    store.engine().sweep(DELETE, uri, &shares, move |share, deadline| {
+    let swept = store.engine().sweep(DELETE, uri, &shares, move |share, deadline| {
         let removed = caught(DELETE, || backend.delete(&share.keys, deadline));
+        let goes_on = answered(&removed);
         *lock(&share.removed) = Some(removed);
-    })?;
+        goes_on
+    });
     let removed = shares.iter().filter_map(|share| lock(&share.removed).take());
-    removed.sum::<Result<u64>>().map_err(|e| e.with_uri(&**uri))
+    let removed = removed.sum::<Result<u64>>().map_err(|e| e.with_uri(&**uri))?;
+    swept.map(|()| removed)
 }
 
 const DELETE: &str = "delete";
@@ -133,4 +168,21 @@ struct Share {
 
 fn forgotten() -> Error {
     Error::new(ErrorKind::Cancelled, "put", "the object was not written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_share_what_may_be_open() {
+        let open = OpenSmall::default();
+        assert_eq!(open.room_for(500, 256).objects, 128, "alone, as if nobody else came");
+        let rooms: Vec<Room<'_>> = (0..16).map(|_| open.room_for(500, 256)).collect();
+        let taken: usize = rooms.iter().map(|room| room.objects).sum();
+        assert!(rooms.iter().all(|room| room.objects > 0) && taken <= 256 + 16, "{taken}");
+        drop(rooms);
+        assert_eq!(*lock(&open.0), 0);
+        assert_eq!(open.room_for(7, usize::MAX).objects, 7);
+    }
 }

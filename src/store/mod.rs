@@ -55,8 +55,9 @@ pub trait ObjectStore: Send + Sync {
     ///
     /// # Errors
     /// `LimitExceeded` if [`Config::open_writers_max`] writers are open, or a bound on memory does not carry
-    /// the compression asked for; `InvalidInput` for a URI that is not an object of this store; what the
-    /// medium reports.
+    /// the compression asked for; `TimedOut` if writers [wait](Config::writers_wait) for each other and none was
+    /// closed for one timeout; `InvalidInput` for a URI that is not an object of this store; what the medium
+    /// reports.
     fn get_writer(&self, uri: &str) -> Result<Box<dyn ObjectWriter>> {
         self.get_writer_with(uri, WriteOptions::default())
     }

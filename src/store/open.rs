@@ -83,6 +83,8 @@ pub(crate) struct Store {
     authority: String,
     backend: Arc<dyn Backend>,
     engine: Arc<Engine>,
+    /// What `put_many` has open, in all calls.
+    open_small: many::OpenSmall,
 }
 
 impl Store {
@@ -112,8 +114,9 @@ impl Store {
         Store {
             scheme: location.scheme,
             authority: location.authority.clone(),
-            engine: Engine::new(location.scheme.name(), config),
+            engine: Engine::new(location.scheme.name(), backend.host(), config),
             backend,
+            open_small: many::OpenSmall::default(),
         }
     }
 
@@ -124,6 +127,10 @@ impl Store {
 
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    pub(super) fn open_small(&self) -> &many::OpenSmall {
+        &self.open_small
     }
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {

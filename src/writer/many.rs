@@ -12,7 +12,7 @@ use crate::backend::{
 };
 use crate::buffer::{Loan, Pool, lend_many};
 use crate::encode::Checksum;
-use crate::engine::{Engine, caught, withdrawn};
+use crate::engine::{Engine, answered, caught, withdrawn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::ABORT_TIMEOUT;
 use crate::sync::{Arc, Mutex, lock};
@@ -128,7 +128,10 @@ impl Window<'_> {
         if self.entries.iter().all(|entry| matches!(*lock(&entry.state), State::Done(_))) {
             return Ok(());
         }
-        self.engine.sweep(operation, &self.uri, &self.entries, step)
+        self.engine.sweep(operation, &self.uri, &self.entries, move |entry, deadline| {
+            step(entry, deadline);
+            !matches!(&*lock(&entry.state), State::Done(outcome) if !answered(outcome))
+        })
     }
 
     /// Syncs each directory once, and completes the objects in it.
@@ -157,6 +160,7 @@ impl Window<'_> {
         let swept = self.engine.sweep(SYNC_NAMES, &self.uri, &distinct, |place, _| {
             let synced = caught(SYNC_NAMES, || place.names.sync());
             *lock(&place.synced) = Some(synced);
+            true
         });
         for (entry, place) in of_entry {
             if let Some(synced) = lock(&distinct[place].synced).clone() {

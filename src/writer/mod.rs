@@ -244,7 +244,7 @@ impl StreamWriter {
 
     /// Waits for all parts handed over so far.
     fn settle(&self) -> Result<()> {
-        if let Err(deadline) = self.batch.wait_idle(self.engine.deadline()) {
+        if let Err(deadline) = self.engine.settle(&self.batch) {
             return Err(self.fail(self.engine.stalled("wait for parts", &deadline)));
         }
         self.batch.check()

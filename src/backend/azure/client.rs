@@ -124,6 +124,11 @@ impl Client {
         }
     }
 
+    /// The server, for messages.
+    pub fn host(&self) -> &str {
+        &self.authority
+    }
+
     /// Sends a call and collects the answer.
     pub fn call(&self, call: &Call<'_>, deadline: &Deadline) -> Result<Reply> {
         self.run(call, deadline, None, &|| ())

@@ -202,6 +202,10 @@ impl Backend for AzureBackend {
         self.0.uri(key)
     }
 
+    fn host(&self) -> Option<String> {
+        Some(self.0.client.host().to_owned())
+    }
+
     fn begin(&self, key: &str, spec: UploadSpec, _: &Deadline) -> Result<Arc<dyn Upload>> {
         check_key(key)?;
         Ok(Arc::new(AzureUpload::new(&self.0, key, spec, nonce()?)))

@@ -164,10 +164,11 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
         Ok(Arc::new(upload))
     }
 
-    /// An eighth of the descriptors that the process may have: several calls at a time take as many each.
+    /// A quarter of the descriptors that the process may have. An upload has up to two: where each object has a
+    /// directory of its own.
     fn uploads_max(&self) -> usize {
         let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(DESCRIPTORS_ASSUMED, |(soft, _)| soft);
-        usize::try_from(soft / 8).unwrap_or(usize::MAX).max(1)
+        usize::try_from(soft / 4).unwrap_or(usize::MAX).max(1)
     }
 
     fn open(&self, key: &str, _: &Deadline) -> Result<Arc<dyn Source>> {

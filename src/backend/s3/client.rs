@@ -140,6 +140,13 @@ impl Client {
         self.endpoint.bucket()
     }
 
+    /// Where the bucket is, for messages; `None` while its region is not known.
+    pub fn host(&self) -> Option<String> {
+        self.endpoint
+            .own_host()
+            .or_else(|| Some(self.endpoint.host(lock(&self.region).as_deref()?)))
+    }
+
     /// Sends a call and collects the answer.
     pub fn call(&self, call: &Call<'_>, deadline: &Deadline) -> Result<Reply> {
         self.run(call, deadline, None, &|| ())

@@ -53,6 +53,11 @@ impl Endpoint {
         self.target(region, None).authority
     }
 
+    /// The same, where the user told it.
+    pub fn own_host(&self) -> Option<String> {
+        self.authority.as_ref().map(|_| self.host(""))
+    }
+
     /// Where a request for `key`, or for the bucket, goes.
     pub fn target(&self, region: &str, key: Option<&str>) -> Target {
         let host = self.authority.clone().unwrap_or_else(|| aws_host(region));

@@ -247,6 +247,10 @@ impl Backend for S3Backend {
         self.0.uri(key)
     }
 
+    fn host(&self) -> Option<String> {
+        self.0.client.host()
+    }
+
     fn begin(&self, key: &str, spec: UploadSpec, _: &Deadline) -> Result<Arc<dyn Upload>> {
         if key.len() > KEY_BYTES_MAX {
             let what = format!("the key has {} bytes; S3 admits {KEY_BYTES_MAX}", key.len());
