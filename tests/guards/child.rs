@@ -1,10 +1,13 @@
-//! What the children of these tests do.
+//! What this program does as a child.
 
-pub use crate::program::{Running, run, start, task, tell, wait_for_the_end};
+#[path = "../support/child.rs"]
+mod support;
+
+pub use support::{Running, run, start, tell, wait_for_the_end};
 
 #[test]
 fn child() {
-    let Some(task) = task() else { return };
+    let Some(task) = support::task() else { return };
     let words: Vec<&str> = task.split(' ').collect();
     match words[..] {
         ["serve", scheme] => crate::endpoint::serve(scheme),

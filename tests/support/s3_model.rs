@@ -169,11 +169,22 @@ struct State {
 impl S3Model {
     /// A server with one bucket, addressed by path.
     pub fn start(bucket: &str) -> S3Model {
-        let model = Model { bucket: bucket.into(), state: Arc::default() };
-        let hooks = Hooks::default();
-        let served = model.clone();
-        let server = Server::start(hooks.before(move |request| served.answer(request)));
-        S3Model { model, hooks, server }
+        S3Model::start_as(bucket, Server::start)
+    }
+
+    /// The same, without a record of requests: for runs that are long.
+    pub fn start_unrecorded(bucket: &str) -> S3Model {
+        S3Model::start_as(bucket, Server::start_unrecorded)
+    }
+
+    fn start_as(bucket: &str, start: fn(Model) -> Server) -> S3Model {
+        let model = Model {
+            bucket: bucket.into(),
+            state: Arc::default(),
+            hook: Arc::default(),
+            faults: Arc::default(),
+        };
+        S3Model { server: start(model.clone()), model }
     }
 
     /// `http://127.0.0.1:port`

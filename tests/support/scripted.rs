@@ -14,12 +14,13 @@
 //! assert_eq!(server.requests()[0].path, "/bucket/key");
 //! ```
 //!
-//! Stands alone (std, rustix, crc-fast, jiff), so that unit tests can include it by `#[path]`.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+//! Stands alone (std, rustix, crc-fast), so that unit tests can include it by `#[path]`.
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ mod steps;
 
 pub use hooks::{Fault, Hooks};
 use steps::Cut;
-pub use steps::{Answer, Step, http_time};
+pub use steps::{Answer, Queue, Step};
 
 /// Bodies up to this size stay in the record.
 const RECORDED_BODY_BYTES_MAX: usize = 256 * 1024;
@@ -124,45 +125,6 @@ impl<F: Fn(&Request) -> Step + Send + Sync + 'static> Handler for F {
     }
 }
 
-/// Steps in the order of the requests; 500 when they are used up.
-pub struct Queue(Mutex<VecDeque<(bool, Step)>>);
-
-impl Queue {
-    pub fn new(steps: impl IntoIterator<Item = Step>) -> Queue {
-        Queue(Mutex::new(steps.into_iter().map(|step| (false, step)).collect()))
-    }
-
-    /// A further step, taken before the request's body is read.
-    #[must_use]
-    pub fn then_at_head(self, step: impl Into<Step>) -> Queue {
-        lock(&self.0).push_back((true, step.into()));
-        self
-    }
-
-    /// A further step.
-    #[must_use]
-    pub fn then(self, step: impl Into<Step>) -> Queue {
-        lock(&self.0).push_back((false, step.into()));
-        self
-    }
-}
-
-impl Handler for Queue {
-    fn at_head(&self, _: &Request) -> Option<Step> {
-        let mut steps = lock(&self.0);
-        let early = steps.front().is_some_and(|(early, _)| *early);
-        early.then(|| steps.pop_front()).flatten().map(|(_, step)| step)
-    }
-
-    fn answer(&self, _: &Request) -> Step {
-        let step = lock(&self.0).pop_front();
-        step.map_or_else(
-            || Answer::new(500).body("the script has no further step").into(),
-            |(_, step)| step,
-        )
-    }
-}
-
 /// The server. It ends, with all its threads, when it is dropped.
 pub struct Server {
     port: u16,
@@ -173,6 +135,8 @@ pub struct Server {
 struct Shared {
     handler: Box<dyn Handler>,
     record: Mutex<Vec<Request>>,
+    /// Requests ever begun, where no record is kept.
+    unrecorded: Option<AtomicUsize>,
     /// Signalled with `record` and at the end.
     changed: Condvar,
     connections: Mutex<Connections>,
@@ -187,11 +151,21 @@ struct Connections {
 
 impl Server {
     pub fn start(handler: impl Handler) -> Server {
+        Server::start_with(handler, None)
+    }
+
+    /// Without a record: for runs that are long.
+    pub fn start_unrecorded(handler: impl Handler) -> Server {
+        Server::start_with(handler, Some(AtomicUsize::new(0)))
+    }
+
+    fn start_with(handler: impl Handler, unrecorded: Option<AtomicUsize>) -> Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
             record: Mutex::default(),
+            unrecorded,
             changed: Condvar::new(),
             connections: Mutex::default(),
         });
@@ -260,7 +234,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    let mut panicked = 0;
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
         let _ = stream.set_nodelay(true);
@@ -274,6 +249,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         connections.open.insert(connection, stream.clone());
         drop(connections);
         let shared = shared.clone();
+        // A thread that nobody joins keeps its stack.
+        for ended in threads.extract_if(.., |thread| thread.is_finished()) {
+            panicked += usize::from(ended.join().is_err());
+        }
         threads.push(std::thread::spawn(move || {
             // The registry's handle goes first, so that the end of `stream` closes the connection.
             let registered = Registered { shared: &shared, connection };
@@ -285,7 +264,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in lock(&shared.connections).open.values() {
         let _ = stream.shutdown(Shutdown::Both);
     }
-    let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
+    panicked += threads.into_iter().filter_map(|thread| thread.join().err()).count();
     assert_eq!(panicked, 0, "handlers panicked");
 }
 
@@ -369,6 +348,10 @@ fn read_head(reader: &mut impl BufRead, connection: usize) -> io::Result<Option<
 
 impl Shared {
     fn record_head(&self, mut request: Request) -> Request {
+        if let Some(begun) = &self.unrecorded {
+            request.number = begun.fetch_add(1, Ordering::Relaxed);
+            return request;
+        }
         let mut record = lock(&self.record);
         request.number = record.len();
         record.push(request.clone());
@@ -391,12 +374,12 @@ impl Shared {
         request.body_bytes = body.len() as u64;
         request.body_crc32c = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &body) as u32;
         request.body = body;
-        let mut record = lock(&self.record);
-        let recorded = &mut record[request.number];
-        recorded.body_bytes = request.body_bytes;
-        recorded.body_crc32c = request.body_crc32c;
-        if request.body.len() <= RECORDED_BODY_BYTES_MAX {
-            recorded.body = request.body.clone();
+        if let Some(recorded) = lock(&self.record).get_mut(request.number) {
+            recorded.body_bytes = request.body_bytes;
+            recorded.body_crc32c = request.body_crc32c;
+            if request.body.len() <= RECORDED_BODY_BYTES_MAX {
+                recorded.body = request.body.clone();
+            }
         }
         self.changed.notify_all();
         result

@@ -1,7 +1,10 @@
 //! What a request is answered with.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Handler, Request, lock};
 
 /// What happens to one request.
 #[derive(Debug, Clone)]
@@ -172,8 +175,41 @@ impl Answer {
     }
 }
 
-/// A time as headers have it.
-pub fn http_time(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap();
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+/// Steps in the order of the requests; 500 when they are used up.
+pub struct Queue(Mutex<VecDeque<(bool, Step)>>);
+
+impl Queue {
+    pub fn new(steps: impl IntoIterator<Item = Step>) -> Queue {
+        Queue(Mutex::new(steps.into_iter().map(|step| (false, step)).collect()))
+    }
+
+    /// A further step, taken before the request's body is read.
+    #[must_use]
+    pub fn then_at_head(self, step: impl Into<Step>) -> Queue {
+        lock(&self.0).push_back((true, step.into()));
+        self
+    }
+
+    /// A further step.
+    #[must_use]
+    pub fn then(self, step: impl Into<Step>) -> Queue {
+        lock(&self.0).push_back((false, step.into()));
+        self
+    }
+}
+
+impl Handler for Queue {
+    fn at_head(&self, _: &Request) -> Option<Step> {
+        let mut steps = lock(&self.0);
+        let early = steps.front().is_some_and(|(early, _)| *early);
+        early.then(|| steps.pop_front()).flatten().map(|(_, step)| step)
+    }
+
+    fn answer(&self, _: &Request) -> Step {
+        let step = lock(&self.0).pop_front();
+        step.map_or_else(
+            || Answer::new(500).body("the script has no further step").into(),
+            |(_, step)| step,
+        )
+    }
 }
