@@ -66,7 +66,8 @@ fn startup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("startup");
     group.sample_size(10);
     group.bench_function("open a store, close it", |bencher| {
-        bencher.iter(|| drop(open_store(black_box(URI), &Config::default()).expect("mem:// opens")));
+        bencher
+            .iter(|| drop(open_store(black_box(URI), &Config::default()).expect("mem:// opens")));
     });
     group.bench_function("open a store, write the first byte, close it", |bencher| {
         bencher.iter(|| {

@@ -5,13 +5,16 @@
 //! It is shuttle and not loom: loom's `Arc` has no `Weak` and carries no `dyn Upload`, `str` or slice, and
 //! its exhaustive search ends for a lock and a flag, not for a store with its threads.
 
-pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
-pub(crate) use rayon::ThreadPool;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-pub(crate) use std::thread::{JoinHandle, Thread, ThreadId, current as this_thread};
+#[cfg(all(test, shuttle))]
+pub(crate) mod model;
+#[cfg(not(all(test, shuttle)))]
+mod native {
+    pub(crate) use crossbeam_channel::{Receiver, Sender, bounded};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+    pub(crate) use std::thread::{JoinHandle, Thread, ThreadId, current as this_thread, sleep};
 
-    pub(super) use std::thread::{Builder, current};
+    pub(super) use std::thread::{Builder, park_timeout};
 }
 
 #[cfg(all(test, shuttle))]
@@ -21,7 +24,7 @@ use native as kind;
 
 pub(crate) use kind::{
     AtomicBool, AtomicU64, Condvar, JoinHandle, Mutex, MutexGuard, OnceLock, Receiver, Sender,
-    ThreadId, bounded, sleep,
+    Thread, ThreadId, bounded, sleep, this_thread,
 };
 pub(crate) use std::sync::atomic::Ordering;
 pub(crate) use std::sync::{Arc, PoisonError, Weak};
@@ -57,7 +60,7 @@ pub(crate) fn wait<'a, T>(
 
 /// Waits until the calling thread is unparked or until `deadline`; sometimes not so long.
 pub(crate) fn park(deadline: &Deadline) {
-    std::thread::park_timeout(deadline.remaining().min(LONGEST_WAIT));
+    kind::park_timeout(deadline.remaining().min(LONGEST_WAIT));
 }
 
 /// The platform's clocks overflow on absurd waits; a waiter wakes at least this often.
@@ -212,5 +215,5 @@ pub(crate) fn random_u32() -> u32 {
 
 /// The calling thread.
 pub(crate) fn thread_id() -> ThreadId {
-    kind::current().id()
+    this_thread().id()
 }

@@ -35,7 +35,9 @@ impl Medium {
         let Medium { name, .. } = self;
         match self.durability {
             Durability::Promised => None,
-            Durability::Memory => Some(format!("{name} is memory: nothing in it survives a power cut")),
+            Durability::Memory => {
+                Some(format!("{name} is memory: nothing in it survives a power cut"))
+            }
             Durability::NotPromised => Some(format!(
                 "on {name} it is not promised that a save survives a power cut, or is seen whole from another \
                  machine: verify it there, or save to a local disk or an object store"

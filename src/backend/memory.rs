@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::backend::spare::Spare;
 use crate::backend::temporary::check_temporary;
 use crate::backend::{
-    Alignment, Backend, Durability, IoMode, Medium, ObjectMeta, Orphan, PartView, Published, Receipt, Source, Upload,
-    UploadSpec, Walk,
+    Alignment, Backend, Durability, IoMode, Medium, ObjectMeta, Orphan, PartView, Published,
+    Receipt, Source, Upload, UploadSpec, Walk,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::LIST_PAGE_OBJECTS;

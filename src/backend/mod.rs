@@ -277,6 +277,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// The URI of the object with this key; for messages and listings.
     fn uri(&self, key: &str) -> String;
 
+    /// What the object with this key is kept on, or would be. The default is that of servers: named as their
+    /// scheme, durable once they have answered.
+    fn medium(&self, key: &str) -> Result<Medium> {
+        let uri = self.uri(key);
+        let scheme = uri.split("://").next().unwrap_or_default();
+        Ok(Medium::new(scheme, Durability::Promised))
+    }
+
     /// The host of the server behind it, for reports of stalls; `None` where there is none, or it is not known.
     fn host(&self) -> Option<String> {
         None

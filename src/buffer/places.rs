@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, wait};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// Those that wait at a time, for which room is set aside.
 const TURNS_EXPECTED: usize = 32;
@@ -34,7 +34,7 @@ impl Places {
                 taken: 0,
                 turns: VecDeque::with_capacity(TURNS_EXPECTED),
                 next_turn: 0,
-                served: Instant::now(),
+                served: now(),
             }),
             returned: Condvar::new(),
             max,
@@ -65,7 +65,7 @@ impl Places {
         let mut state = lock(&self.state);
         state.turns.retain(|other| *other != turn);
         if taken {
-            state.served = Instant::now();
+            state.served = now();
         }
         let others_wait = !state.turns.is_empty();
         drop(state);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn who_comes_first_is_served_first_and_renews_the_patience_of_the_rest() {
         let places = Places::new(1);
-        let timeout = Duration::from_millis(if cfg!(miri) { 20_000 } else { 800 });
+        let timeout = Duration::from_millis(200);
         assert!(places.take_now() && !places.take_now());
         let served = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -141,7 +141,7 @@ mod tests {
                     let taken = places.take_in_turn(1, &Deadline::after(timeout));
                     lock(served).push((n, taken));
                     // In all, the last waits for several timeouts.
-                    std::thread::sleep(timeout / if cfg!(miri) { 1000 } else { 4 });
+                    std::thread::sleep(timeout / 2);
                     places.give_back(usize::from(taken));
                 });
                 while places.waiting() <= n {

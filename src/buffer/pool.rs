@@ -15,12 +15,14 @@ use std::ops::{Deref, DerefMut};
 use crate::buffer::AlignedVec;
 use crate::buffer::places::Places;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, Mutex, Owner, lock};
 use crate::time::Deadline;
 
 /// A bounded set of equal, page-aligned buffers, made when first needed and used again.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// Who takes buffers.
+    owner: Owner,
     /// Buffers in use.
     places: Places,
     /// The last one back is the first one out: it is the warmest.
@@ -31,6 +33,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub fn new(buffer_bytes: usize, buffers_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
+            owner: Owner::default(),
             places: Places::new(buffers_max),
             free: Mutex::new(Vec::with_capacity(buffers_max)),
             buffer_bytes,
@@ -94,6 +97,7 @@ impl Pool {
 
     /// The buffer of a place that is counted as taken.
     fn reserved(self: &Arc<Pool>) -> Result<PoolBuffer> {
+        self.owner.claim();
         let free = lock(&self.free).pop();
         match free.map_or_else(|| AlignedVec::zeroed(self.buffer_bytes), Ok) {
             Ok(memory) => Ok(PoolBuffer { memory: Some(memory), pool: Arc::clone(self) }),

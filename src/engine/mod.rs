@@ -20,7 +20,7 @@ use crate::buffer::{Places, Pool};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{
-    Arc, Condvar, JoinHandle, Mutex, OnceLock, Sender, bounded, lock, process_id, spawn, wait,
+    Arc, Condvar, JoinHandle, Mutex, OnceLock, Owner, Sender, bounded, lock, spawn, wait,
 };
 use crate::time::Deadline;
 
@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     slots: Arc<[Slot]>,
     line: Arc<Line>,
     open_writers: Places,
+    /// Who starts the threads.
+    owner: Owner,
     running: OnceLock<Result<Running>>,
 }
 
@@ -59,6 +61,7 @@ impl Engine {
             slots: (0..config.io_threads()).map(|_| Slot::default()).collect(),
             line: Arc::new(Line::new()),
             open_writers: Places::new(config.open_writers_max()),
+            owner: Owner::default(),
             running: OnceLock::new(),
             config: config.clone(),
         })
@@ -102,6 +105,9 @@ impl Engine {
     /// If `open_writers_max` are open: `LimitExceeded` at once, or `TimedOut` where writers wait for each other
     /// and none was closed for one timeout.
     pub fn admit_writer(self: &Arc<Engine>) -> Result<WriterPermit> {
+        // Places of another process are not asked: a lock of theirs may be held for ever.
+        self.owner.claim();
+        self.check_process()?;
         let deadline = self.deadline();
         let waits = self.config.writers_wait();
         let admitted = match waits {
@@ -130,12 +136,9 @@ impl Engine {
             Ok(running) => running,
             Err(error) => return Err(error.clone()),
         };
-        if running.is_of_another_process() {
-            return Err(forked());
-        }
         match self.line.send(running.sender(), job, deadline) {
-            true => Ok(()),
-            false => Err(self.stalled("wait for room in the queue", deadline)),
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.stalled("wait for room in the queue", deadline)),
         }
     }
 
@@ -289,7 +292,9 @@ pub(crate) struct WriterPermit(Arc<Engine>);
 
 impl Drop for WriterPermit {
     fn drop(&mut self) {
-        self.0.open_writers.give_back(1);
+        if !self.0.owner.is_another_process() {
+            self.0.open_writers.give_back(1);
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Doing one thing to many objects: a job for each I/O thread, which takes one object after the other. So an
 //! object costs no wait for room in the queue, and no thread of the caller's wakes up for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::engine::ticket::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// Longest that a job goes on to further objects: then those who wait in the queue have their turn, who would
 /// else see no progress of their own for as long as the sweep takes.
@@ -30,7 +30,7 @@ impl Engine {
         step: impl Fn(&T, &Deadline) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
         let (step, next) = (Arc::new(step), Arc::new(AtomicU64::new(0)));
-        let answered = Arc::new(Mutex::new(Instant::now()));
+        let answered = Arc::new(Mutex::new(now()));
         let begun = || next.load(Ordering::Acquire) as usize;
         while begun() < items.len() {
             self.sweep_on(operation, uri, items, &step, (&next, &answered))?;
@@ -64,7 +64,7 @@ impl Engine {
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::AcqRel) as usize)
                 {
                     if step(item, &deadline.renewed().for_work()) {
-                        *lock(&answered) = Instant::now();
+                        *lock(&answered) = now();
                     }
                     own.progress();
                     if now().saturating_duration_since(started) > SWEEP_SLICE {

@@ -35,7 +35,7 @@ impl<T> Batch<T> {
             state: Mutex::new(State {
                 outstanding: 0,
                 begun: 0,
-                progress: Instant::now(),
+                progress: now(),
                 outcomes: Vec::with_capacity(outcomes),
                 first_error: None,
             }),
@@ -160,7 +160,7 @@ impl<T> Pending<T> {
     pub fn begin(&mut self) {
         let mut state = lock(&self.batch.state);
         state.begun += usize::from(!std::mem::replace(&mut self.begun, true));
-        state.progress = Instant::now();
+        state.progress = now();
     }
 
     /// Renews the patience of those who wait: the job is not done, but gets on.
@@ -182,7 +182,7 @@ impl<T> Drop for Pending<T> {
         let mut state = lock(&self.batch.state);
         state.outstanding -= 1;
         state.begun -= usize::from(self.begun);
-        state.progress = Instant::now();
+        state.progress = now();
         let idle = state.outstanding == 0;
         drop(state);
         if idle {

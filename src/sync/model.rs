@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
-pub(crate) use shuttle::thread::{Builder, JoinHandle, ThreadId, current, sleep};
+pub(crate) use shuttle::thread::{
+    Builder, JoinHandle, Thread, ThreadId, current as this_thread, sleep,
+};
 
 thread_local! {
     /// Of the test that this thread of the test program runs.
@@ -34,7 +36,22 @@ struct Clock {
 struct TimedWait {
     number: u64,
     at: Instant,
-    condvar: Arc<shuttle::sync::Condvar>,
+    wake: Wake,
+}
+
+#[derive(Clone)]
+enum Wake {
+    Condvar(Arc<shuttle::sync::Condvar>),
+    Thread(Thread),
+}
+
+impl Wake {
+    fn wake(&self) {
+        match self {
+            Wake::Condvar(condvar) => condvar.notify_all(),
+            Wake::Thread(thread) => thread.unpark(),
+        }
+    }
 }
 
 /// The present moment.
@@ -54,13 +71,13 @@ pub(crate) fn pass(duration: Duration) {
         let now = now();
         let due: Vec<_> = CLOCK.with_borrow(|clock| {
             let due = clock.waits.iter().filter(|wait| wait.at <= now);
-            due.map(|wait| Arc::clone(&wait.condvar)).collect()
+            due.map(|wait| wait.wake.clone()).collect()
         });
         if due.is_empty() {
             return;
         }
         // Others on the same condition wake up too, which those of a real one may at any time.
-        due.iter().for_each(|condvar| condvar.notify_all());
+        due.iter().for_each(Wake::wake);
         shuttle::thread::yield_now();
     }
 }
@@ -93,7 +110,7 @@ impl Condvar {
         duration: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
         let at = now() + duration;
-        let counted = Counted::begin(at, &self.0);
+        let counted = Counted::begin(at, Wake::Condvar(Arc::clone(&self.0)));
         let outcome = self.0.wait(guard);
         drop(counted);
         let with_time = |guard| (guard, now() >= at);
@@ -101,15 +118,22 @@ impl Condvar {
     }
 }
 
+/// As that of std, by the model's clock.
+pub(crate) fn park_timeout(duration: Duration) {
+    let counted = Counted::begin(now() + duration, Wake::Thread(this_thread()));
+    shuttle::thread::park();
+    drop(counted);
+}
+
 /// Counts a thread among those that wait until a moment.
 struct Counted(u64);
 
 impl Counted {
-    fn begin(at: Instant, condvar: &Arc<shuttle::sync::Condvar>) -> Counted {
+    fn begin(at: Instant, wake: Wake) -> Counted {
         CLOCK.with_borrow_mut(|clock| {
             let number = clock.next_wait;
             clock.next_wait += 1;
-            clock.waits.push(TimedWait { number, at, condvar: Arc::clone(condvar) });
+            clock.waits.push(TimedWait { number, at, wake });
             Counted(number)
         })
     }
@@ -167,29 +191,6 @@ impl<T> Channel<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The message comes back where nobody receives, or no room comes by the moment.
-    fn send(&self, message: T, until: Option<Instant>) -> Result<(), T> {
-        let mut state = self.lock();
-        while state.receivers > 0 && state.messages.len() >= state.most {
-            let left = until.map(|at| at.saturating_duration_since(now()));
-            state = match left {
-                Some(left) if left.is_zero() => return Err(message),
-                Some(left) => {
-                    let waited = self.changed.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-        if state.receivers == 0 {
-            return Err(message);
-        }
-        state.messages.push_back(message);
-        drop(state);
-        self.changed.notify_all();
-        Ok(())
-    }
-
     fn receive(&self) -> Option<T> {
         let mut state = self.lock();
         while state.messages.is_empty() && state.senders > 0 {
@@ -206,12 +207,24 @@ impl<T> Channel<T> {
 pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
 impl<T> Sender<T> {
-    pub fn send(&self, message: T) -> Result<(), T> {
-        self.0.send(message, None)
+    pub fn try_send(&self, message: T) -> Result<(), Full<T>> {
+        let mut state = self.0.lock();
+        if state.receivers == 0 || state.messages.len() >= state.most {
+            return Err(Full(message));
+        }
+        state.messages.push_back(message);
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(())
     }
+}
 
-    pub fn send_deadline(&self, message: T, at: Instant) -> Result<(), T> {
-        self.0.send(message, Some(at))
+/// The message that found no room.
+pub(crate) struct Full<T>(T);
+
+impl<T> Full<T> {
+    pub fn into_inner(self) -> T {
+        self.0
     }
 }
 

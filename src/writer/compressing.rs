@@ -377,8 +377,7 @@ impl CompressingWriter {
         }
         // In a process that was forked nobody works on them.
         if !self.engine().is_of_another_process() {
-            let timeout = self.engine().config().timeout().min(ABORT_TIMEOUT);
-            let deadline = Deadline::after(timeout);
+            let deadline = Deadline::after(ABORT_TIMEOUT);
             for batch in self.under_way.drain(..) {
                 batch.wait_idle_until(&deadline);
                 // Its thread may hold on to the batch a moment longer than it works.

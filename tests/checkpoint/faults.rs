@@ -7,8 +7,8 @@ use std::time::Duration;
 use syncline::checkpoint::{CheckpointInfo, CheckpointStore};
 use syncline::{
     AlignedVec, BlockChecksums, Bytes, CompressedForm, Config, Error, ErrorKind, Filter, FrameScan,
-    Medium, ObjectList, ObjectMeta, ObjectStore, ObjectWriter, Orphan, ReadReport, Result, ScanOptions,
-    WriteOptions, open_store,
+    Medium, ObjectList, ObjectMeta, ObjectStore, ObjectWriter, Orphan, ReadReport, Result,
+    ScanOptions, WriteOptions, open_store,
 };
 
 /// Passes everything on, but fails one operation on URIs that contain a text.

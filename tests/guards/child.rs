@@ -1,13 +1,10 @@
-//! What this program does as a child.
+//! What the children of these tests do.
 
-#[path = "../support/child.rs"]
-mod support;
-
-pub use support::{Running, run, start, tell, wait_for_the_end};
+pub use crate::program::{Running, run, start, task, tell, wait_for_the_end};
 
 #[test]
 fn child() {
-    let Some(task) = support::task() else { return };
+    let Some(task) = task() else { return };
     let words: Vec<&str> = task.split(' ').collect();
     match words[..] {
         ["serve", scheme] => crate::endpoint::serve(scheme),

@@ -67,7 +67,7 @@ impl Place {
     pub fn on_request(&self, hook: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
         match &self.model {
             Some(Model::S3(model)) => model.on_request(move |_, request| hook(request)),
-            Some(Model::Azure(model)) => model.on_request(hook),
+            Some(Model::Azure(model)) => model.on_request(move |_, request| hook(request)),
             None => {}
         }
     }

@@ -5,30 +5,20 @@
 //! Stands beside `scripted.rs`, in the same module.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
-use super::s3_model::Fault;
-use super::scripted::{Answer, Handler, Request, Server, Step, decode};
+use super::scripted::{Answer, Fault, Hooks, Request, Server, decode, http_time};
 
 /// Most entries of a page. Source: Blob service REST API, "List Blobs".
 const PAGE_ENTRIES_MAX: usize = 5000;
 
 /// The model and its server. There is one account, and every container is the same one.
 pub struct AzureModel {
-    model: Model,
-    server: Server,
-}
-
-type Hook = Box<dyn Fn(&Request) -> Option<Fault> + Send + Sync>;
-
-/// What the server's threads and the test share.
-#[derive(Clone, Default)]
-struct Model {
     state: Arc<Mutex<State>>,
-    hook: Arc<Mutex<Option<Hook>>>,
-    /// Faults decided at the head, by the number of their request.
-    faults: Arc<Mutex<HashMap<usize, Fault>>>,
+    hooks: Hooks,
+    server: Server,
 }
 
 /// All that the service holds at some moment.
@@ -97,23 +87,24 @@ pub fn key_of(request: &Request) -> String {
 
 impl AzureModel {
     pub fn start() -> AzureModel {
-        AzureModel::start_as(Server::start)
+        AzureModel::start_as(true)
     }
 
     /// The same, without a record of requests: for runs that are long.
     pub fn start_unrecorded() -> AzureModel {
-        AzureModel::start_as(Server::start_unrecorded)
+        AzureModel::start_as(false)
     }
 
-    fn start_as(start: fn(Model) -> Server) -> AzureModel {
-        let model = Model::default();
-        AzureModel { server: start(model.clone()), model }
-    }
-
-    /// Sets the hook, instead of the one before. It is called with each request's head, before the body has
-    /// come.
-    pub fn on_request(&self, hook: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
-        *lock(&self.model.hook) = Some(Box::new(hook));
+    fn start_as(recorded: bool) -> AzureModel {
+        let (state, hooks) = (Arc::<Mutex<State>>::default(), Hooks::default());
+        let served = Arc::clone(&state);
+        let handler = hooks
+            .before(move |request| lock(&served).perform(request).unwrap_or_else(|error| error));
+        let server = match recorded {
+            true => Server::start(handler),
+            false => Server::start_unrecorded(handler),
+        };
+        AzureModel { state, hooks, server }
     }
 
     /// `http://127.0.0.1:port/account`
@@ -125,37 +116,49 @@ impl AzureModel {
     pub fn server(&self) -> &Server {
         &self.server
     }
-}
 
-impl Handler for Model {
-    fn at_head(&self, head: &Request) -> Option<Step> {
-        match lock(&self.hook).as_ref().and_then(|hook| hook(head))? {
-            Fault::Early(step) => Some(step),
-            fault => {
-                lock(&self.faults).insert(head.number, fault);
-                None
-            }
-        }
+    /// Sets the hook, instead of the one before. It is called with the number of the request (from 0,
+    /// over all) and its head, before the body has come.
+    pub fn on_request(
+        &self,
+        hook: impl Fn(usize, &Request) -> Option<Fault> + Send + Sync + 'static,
+    ) {
+        self.hooks.set(hook);
     }
 
-    fn answer(&self, request: &Request) -> Step {
-        let fault = lock(&self.faults).remove(&request.number);
-        if let Some(Fault::Instead(step)) = fault {
-            return step;
-        }
-        let answer = lock(&self.state).perform(request).unwrap_or_else(|error| error);
-        match fault {
-            Some(Fault::After(step)) => step,
-            Some(Fault::Changed(change)) => change(answer).into(),
-            _ => answer.into(),
-        }
+    /// The keys of all blobs, in order.
+    pub fn keys(&self) -> Vec<String> {
+        lock(&self.state).blobs.keys().cloned().collect()
+    }
+
+    /// The keys of all blobs that have blocks which no list has named, in order.
+    pub fn uncommitted(&self) -> Vec<String> {
+        lock(&self.state).uncommitted.keys().cloned().collect()
+    }
+
+    /// Puts a block behind the client's back.
+    pub fn put_block(&self, key: &str, id: &str, bytes: &[u8]) {
+        lock(&self.state).put_block(key.to_owned(), id.to_owned(), bytes.to_vec());
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(lock(&self.state).clone())
+    }
+
+    /// Makes all as it was then.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        *lock(&self.state) = snapshot.0.clone();
+    }
+
+    /// Makes all that is there older.
+    pub fn age(&self, by: Duration) {
+        let mut state = lock(&self.state);
+        state.blobs.values_mut().for_each(|blob| blob.modified -= by);
+        state.uncommitted.values_mut().for_each(|blocks| blocks.modified -= by);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
+/// An error as Azure answers it.
 pub fn error(status: u16, code: &str) -> Answer {
     let body = format!("<Error><Code>{code}</Code><Message>the model says so</Message></Error>");
     Answer::new(status).header("x-ms-error-code", code).body(body)

@@ -1,6 +1,5 @@
-//! This program again, as a child: what is counted or limited for a process as a whole has one of its own.
-//!
-//! The test `child::child` of the program does the task that [`task`] tells.
+//! This test program again, as a child: what is counted or disturbed for a process as a whole has one of its
+//! own. The program must have a test `child::child` that does its [`task`].
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +11,7 @@ const TASK: &str = "SYNCLINE_TEST_TASK";
 /// Before whatever a child tells; libtest prints to the same output.
 const MARK: &str = "@@";
 
-/// In a child: what it is to do. `None` in the parent.
+/// In a child: what it is to do.
 pub fn task() -> Option<String> {
     std::env::var(TASK).ok()
 }

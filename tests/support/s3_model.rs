@@ -169,22 +169,24 @@ struct State {
 impl S3Model {
     /// A server with one bucket, addressed by path.
     pub fn start(bucket: &str) -> S3Model {
-        S3Model::start_as(bucket, Server::start)
+        S3Model::start_as(bucket, true)
     }
 
     /// The same, without a record of requests: for runs that are long.
     pub fn start_unrecorded(bucket: &str) -> S3Model {
-        S3Model::start_as(bucket, Server::start_unrecorded)
+        S3Model::start_as(bucket, false)
     }
 
-    fn start_as(bucket: &str, start: fn(Model) -> Server) -> S3Model {
-        let model = Model {
-            bucket: bucket.into(),
-            state: Arc::default(),
-            hook: Arc::default(),
-            faults: Arc::default(),
+    fn start_as(bucket: &str, recorded: bool) -> S3Model {
+        let model = Model { bucket: bucket.into(), state: Arc::default() };
+        let hooks = Hooks::default();
+        let served = model.clone();
+        let handler = hooks.before(move |request| served.answer(request));
+        let server = match recorded {
+            true => Server::start(handler),
+            false => Server::start_unrecorded(handler),
         };
-        S3Model { server: start(model.clone()), model }
+        S3Model { model, hooks, server }
     }
 
     /// `http://127.0.0.1:port`

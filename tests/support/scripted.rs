@@ -14,7 +14,7 @@
 //! assert_eq!(server.requests()[0].path, "/bucket/key");
 //! ```
 //!
-//! Stands alone (std, rustix, crc-fast), so that unit tests can include it by `#[path]`.
+//! Stands alone (std, rustix, crc-fast, jiff), so that unit tests can include it by `#[path]`.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ mod steps;
 
 pub use hooks::{Fault, Hooks};
 use steps::Cut;
-pub use steps::{Answer, Queue, Step};
+pub use steps::{Answer, Queue, Step, http_time};
 
 /// Bodies up to this size stay in the record.
 const RECORDED_BODY_BYTES_MAX: usize = 256 * 1024;

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn no_magic_stands_twice() {
-        let all: Vec<i64> = LOCAL.iter().chain(&MEMORY).chain(&OTHERS).map(|(magic, _)| *magic).collect();
+        let all: Vec<i64> =
+            LOCAL.iter().chain(&MEMORY).chain(&OTHERS).map(|(magic, _)| *magic).collect();
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Handler, Request, lock};
 
@@ -173,6 +173,12 @@ impl Answer {
         }
         head + "\r\n"
     }
+}
+
+/// A time as headers have it.
+pub fn http_time(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap();
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// Steps in the order of the requests; 500 when they are used up.
