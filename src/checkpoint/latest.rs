@@ -7,8 +7,9 @@
 //! at a removed checkpoint changes nothing.
 //!
 //! Whoever saves points the hint at the newest checkpoint afterwards, and whoever prunes or deletes
-//! points it at what will remain before anything goes. Saving an older step therefore never moves it backwards; to go back, delete the later checkpoints. Two
-//! savers may write it in either order: the loser leaves a stale hint until the next save.
+//! points it at what will remain before anything goes. Saving an older step therefore never moves it
+//! backwards; to go back, delete the later checkpoints. Two savers may write it in either order: the loser
+//! leaves a stale hint until the next save.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,8 @@ pub(super) fn publish_or_warn(base: &Base, known: &CheckpointInfo) {
 }
 
 /// Points the hint at the newest checkpoint beside those that are about to go, or removes it where
-/// there is none.
+/// there is none. Where there is no room for it, it is removed as well: on a full disk what goes makes the room, and
+/// the next save writes the hint again.
 pub(super) fn publish_without(base: &Base, going: &[CheckpointInfo]) -> Result<()> {
     let stays = |info: &CheckpointInfo| !going.contains(info);
     let listed = list_names(base)?.into_iter().rfind(stays);
@@ -94,7 +96,13 @@ pub(super) fn publish_without(base: &Base, going: &[CheckpointInfo]) -> Result<(
         {
             Ok(())
         }
-        _ => point_at(base, listed),
+        _ => match point_at(base, listed) {
+            Err(error) if error.kind() == ErrorKind::NoSpace => {
+                log::warn!("{LATEST_KEY} is removed until the next save: {error}");
+                delete_if_there(base, LATEST_KEY)
+            }
+            done => done,
+        },
     }
 }
 

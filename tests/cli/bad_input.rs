@@ -154,6 +154,34 @@ fn a_medium_without_room_keeps_the_earlier_checkpoint() {
     place.assert_no_temporaries();
 }
 
+/// Where there is no room for a hint at what remains, pruning still makes room.
+#[test]
+fn a_medium_without_room_can_be_pruned() {
+    let place = Place::new();
+    for scheme in ["file", "direct"] {
+        let base = format!("{scheme}://{}", place.text(scheme));
+        save_step(&place, &base, 1);
+        let stale = place.read(&format!("{scheme}/latest.json"));
+        save_step(&place, &base, 2);
+        // As the save leaves it for which the room was enough but for its hint.
+        place.write(&format!("{scheme}/latest.json"), &stale);
+        let line = format!(
+            "trap '' XFSZ; ulimit -f 0; exec \"$SYNCLINE\" prune {base} --keep 1 >/dev/null"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &line]).env("SYNCLINE", env!("CARGO_BIN_EXE_syncline"));
+        let done = shell.current_dir(place.path("")).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(place.json(&["list", &base]).as_array().unwrap().len(), 1);
+        assert!(!place.path(scheme).join("latest.json").exists());
+        place.ok(&["restore", &base, "out", "--force"]);
+        assert_restored(&place, "out", 2);
+        save_step(&place, &base, 3);
+        assert!(place.path(scheme).join("latest.json").exists());
+    }
+    place.assert_no_temporaries();
+}
+
 /// A disk that fills up in the middle of a save: a tmpfs of 8 MiB, which needs a mount namespace of our
 /// own. Where the machine refuses one to this user, the test above is the one that holds.
 #[test]
