@@ -8,7 +8,8 @@
 //! any checkpoint age alone decides. Where there are some and none is complete, nothing is removed.)
 //!
 //! What a readable manifest names is never garbage, whatever its age; where a manifest cannot be read,
-//! see `references.rs`. Symbolic links to directories are not walked through.
+//! see `references.rs`. Symbolic links to directories are not walked through. On a disk, a save that was killed
+//! before its first file leaves an empty folder, which is no object and stays.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};

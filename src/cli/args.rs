@@ -197,6 +197,7 @@ Examples:
 
 Without --step the newest good checkpoint is restored; damaged or incomplete ones are skipped and
 named. Files appear together, under the names they were saved with, once all of them are verified.
+One that is killed may leave DIR/.syncline-restore-*, which the next one names; its files are whole.
 What is compressed has checksums of zstd as well, which are compared also with --no-verify.")]
 pub struct Restore {
     /// Where the checkpoints are

@@ -28,6 +28,9 @@ use crate::scratch::Scratch;
 use crate::session::Session;
 use crate::transfer::{Check, abandon, copy, up_to};
 
+/// What the staging directory's name begins with.
+const STAGING: &str = "syncline-restore";
+
 /// What to restore, and how to read it.
 struct Source {
     store: CheckpointStore,
@@ -325,7 +328,13 @@ struct Staging {
 
 impl Staging {
     fn create(target: &Path) -> Result<Staging, Failure> {
-        let scratch = Scratch::create(target, "syncline-restore")?;
+        let scratch = Scratch::create(target, STAGING)?;
+        for other in scratch.others(STAGING) {
+            let other = printable(&other.display().to_string());
+            eprintln!(
+                "syncline: {other}: of a restore that runs, or was killed; remove it if none runs"
+            );
+        }
         Ok(Staging { scratch, target: target.to_owned() })
     }
 

@@ -39,6 +39,18 @@ impl Scratch {
         &self.dir
     }
 
+    /// Directories of this name in the same parent that are not this one: of commands that run, or were killed.
+    pub fn others(&self, name: &str) -> Vec<PathBuf> {
+        let stem = format!(".{name}-");
+        let entries = self.dir.parent().and_then(|parent| fs::read_dir(parent).ok());
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        let alike = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            name.is_some_and(|name| name.starts_with(&stem)) && *path != self.dir
+        };
+        paths.filter(alike).collect()
+    }
+
     /// Lets the directories above live on.
     pub fn keep_parent(&mut self) {
         self.above.0.clear();

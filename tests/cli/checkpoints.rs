@@ -406,6 +406,9 @@ fn a_restore_leaves_the_staging_directory_of_another_alone() {
     let foreign: Vec<String> =
         place.files("out").into_iter().filter(|f| f.contains("restore-")).collect();
     assert_eq!(foreign.len(), 1, "{:?}", place.files("out"));
+    // It may be of one that was killed, and nobody else tells of it.
+    let err = String::from_utf8_lossy(&done.stderr);
+    assert!(err.contains("out/.syncline-restore-") && err.contains("was killed"), "{err}");
     assert_eq!(place.read(&format!("out/{}", foreign[0])), b"foreign\n");
     assert_eq!(place.files("out").len(), 3);
 }
