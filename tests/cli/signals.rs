@@ -1,7 +1,10 @@
 //! Ctrl-C and SIGTERM in the middle of things.
 
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -107,6 +110,81 @@ fn a_cat_that_nobody_reads_ends_at_once() {
     send(&mut child, Signal::SIGTERM);
     assert_eq!(child.finish().status, Some(143));
     drop(out);
+}
+
+/// A save whose first sync takes so long, and its process id: strace holds the thread that calls it, and so what is
+/// left of the process, if that ends meanwhile.
+fn save_that_hangs(place: &Place, hangs_s: u64) -> (Running, u32) {
+    save_step(place, "base", 1);
+    let mut strace = Command::new("strace");
+    // As the grandchild, so that the command's id and status are what we see.
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    let inject = format!("inject=fdatasync:delay_enter={hangs_s}s");
+    strace.args(["-e", &inject, "env", "--default-signal"]);
+    strace.arg(env!("CARGO_BIN_EXE_syncline")).args(["save", "rank-0", "base", "--step", "2"]);
+    place.write("rank-0", b"a shard");
+    strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = strace.current_dir(place.path("")).spawn();
+    let mut child =
+        Running(Some(child.expect("strace is needed: install the Debian package strace")));
+    let pid = child.get().id();
+    until("a sync that hangs", || {
+        // Stopped by its tracer, and not only for a moment.
+        has_temporary(place, "base")
+            && (0..5).all(|_| {
+                thread::sleep(Duration::from_millis(20));
+                is_held(pid)
+            })
+    });
+    (child, pid)
+}
+
+/// Whether a tracer holds a thread of this process.
+fn is_held(pid: u32) -> bool {
+    let stats = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let held =
+        |path: PathBuf| std::fs::read_to_string(path).is_ok_and(|stat| stat.contains(") t "));
+    stats.map(|task| task.path().join("stat")).any(held)
+}
+
+#[test]
+fn a_second_signal_ends_a_command_that_is_stuck() {
+    let place = Place::new();
+    let (mut child, pid) = save_that_hangs(&place, 8);
+    send(&mut child, Signal::SIGTERM);
+    thread::sleep(Duration::from_millis(300));
+    assert!(is_held(pid), "the first signal lets it clean up");
+    send(&mut child, Signal::SIGINT);
+    // With the status of the first, and nothing cleaned up.
+    let done = child.finish();
+    assert_eq!(done.status, Some(143), "{}", done.err);
+    assert!(!done.err.contains("stopped by"), "{}", done.err);
+    assert_only_the_first_restores(&place);
+}
+
+/// Thirty seconds of waiting.
+#[test]
+fn a_command_that_is_stuck_ends_after_its_grace() {
+    if !crate::figures::long() {
+        return;
+    }
+    let place = Place::new();
+    let (mut child, _) = save_that_hangs(&place, 45);
+    send(&mut child, Signal::SIGINT);
+    let done = child.finish();
+    assert_eq!(done.status, Some(130), "{}", done.err);
+    assert!(
+        done.err.contains("still busy after 30 s") && done.err.contains("`syncline gc` finds it")
+    );
+    assert_only_the_first_restores(&place);
+}
+
+fn assert_only_the_first_restores(place: &Place) {
+    place.ok(&["verify", "base", "--all"]);
+    place.ok(&["restore", "base", "out"]);
+    assert_restored(place, "out", 1);
+    let found = place.ok(&["gc", "base", "--older-than", "0"]);
+    assert!(found.text().contains("1 found"), "{}", found.text());
 }
 
 /// `nohup` asks to outlive the terminal; a job in the background still answers an explicit `kill -INT`.
