@@ -260,6 +260,9 @@ fn classify(source: &io::Error) -> (ErrorKind, Option<&'static str>) {
     if let Some(libc::EMFILE | libc::ENFILE) = source.raw_os_error() {
         return (ErrorKind::LimitExceeded, Some("raise the limit of open files (ulimit -n)"));
     }
+    if source.raw_os_error() == Some(libc::ELOOP) {
+        return (ErrorKind::InvalidInput, Some("a symbolic link of the path leads back to itself"));
+    }
     if let Some(libc::EIO) = source.raw_os_error() {
         let remedy = "the disk or its filesystem fails: see the kernel's log, and use another base";
         return (ErrorKind::Io, Some(remedy));

@@ -9,6 +9,8 @@ mod checkpoints;
 mod compressed;
 #[path = "support/figures.rs"]
 mod figures;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/house.rs"]
 mod house;
 #[path = "cli/objects.rs"]
