@@ -167,6 +167,12 @@ impl Owner {
         }
     }
 
+    /// As if the owner had been a parent of this process.
+    #[cfg(test)]
+    pub fn was_another_process(&self) {
+        self.0.store(u32::MAX, Ordering::Release);
+    }
+
     /// Whether the owner is another process than this one.
     pub fn is_another_process(&self) -> bool {
         let owner = self.0.load(Ordering::Acquire);

@@ -200,7 +200,7 @@ fn with_own_store(place: &Place, name: &str) {
 
 /// Others of the host's threads are in the midst of everything, with whatever locks they hold, when one forks.
 fn a_fork_at_any_moment_is_survived(scheme: &str) {
-    let forks = if long() { 400 } else { 16 };
+    let forks = if long() { 400 } else { 12 };
     let place = Place::new(scheme, settings().io_threads(2));
     place.store.put(&place.uri("there"), b"there").unwrap();
     let over = AtomicBool::new(false);
@@ -234,6 +234,37 @@ fn a_fork_at_any_moment_is_survived(scheme: &str) {
     });
     let orphans = place.store.orphans(&place.base, Duration::ZERO).unwrap();
     assert!(orphans.is_empty(), "left over: {orphans:?}");
+}
+
+/// Locks are held for a moment only: many forks, beside threads that do nothing but take them, meet some.
+#[test]
+fn a_child_waits_for_no_lock_of_its_parents_threads() {
+    let forks = if long() { 20_000 } else { 300 };
+    let place = Place::new("mem", settings());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        for n in 0..2 {
+            let (place, over) = (&place, &over);
+            scope.spawn(move || {
+                let data = noise(8 * place.part(), n);
+                while !over.load(Ordering::Relaxed) {
+                    place.store.put(&place.uri(&format!("busy-{n}")), &data).unwrap();
+                }
+            });
+        }
+        for n in 0..forks {
+            let mut writer = place.store.get_writer(&place.uri("mine")).unwrap();
+            writer.write_chunk(&noise(2 * place.part() + 10, n)).unwrap();
+            let mut writer = Some(writer);
+            in_child(|steps| {
+                steps.at("drop of a writer");
+                drop(writer.take());
+            })
+            .ends_well();
+        }
+    });
+    figures::add("forks survived", forks);
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);

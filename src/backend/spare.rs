@@ -86,6 +86,23 @@ mod tests {
         assert!(third.iter().all(|byte| *byte == 3));
     }
 
+    /// As in the child of a fork that came while another thread held the lock.
+    #[test]
+    fn memory_of_another_process_waits_for_no_lock() {
+        let spare = Arc::new(Spare::default());
+        let piece = spare.copy_of(&[1; 4096]).unwrap();
+        spare.owner.was_another_process();
+        let (dropped, is_dropped) = std::sync::mpsc::channel();
+        let held = lock(&spare.free);
+        std::thread::spawn(move || {
+            drop(piece);
+            dropped.send(()).unwrap();
+        });
+        let timeout = std::time::Duration::from_secs(60);
+        is_dropped.recv_timeout(timeout).expect("it waits for the lock");
+        drop(held);
+    }
+
     #[test]
     fn what_is_kept_is_bounded() {
         let spare = Arc::new(Spare::default());

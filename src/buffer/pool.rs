@@ -208,6 +208,22 @@ mod tests {
         assert!(pool.places.waiting() == 0 && pool.taken() == 0);
     }
 
+    /// As in the child of a fork that came while another thread held the lock.
+    #[test]
+    fn a_buffer_of_another_process_waits_for_no_lock() {
+        let pool = Pool::new(4096, 1);
+        let buffer = pool.take(&Deadline::after(Duration::from_secs(5))).unwrap();
+        pool.owner.was_another_process();
+        let (dropped, is_dropped) = std::sync::mpsc::channel();
+        let held = lock(&pool.free);
+        std::thread::spawn(move || {
+            drop(buffer);
+            dropped.send(()).unwrap();
+        });
+        is_dropped.recv_timeout(Duration::from_secs(60)).expect("it waits for the lock");
+        drop(held);
+    }
+
     #[test]
     fn a_waiter_gets_the_buffer_that_comes_back() {
         let pool = Pool::new(4096, 1);

@@ -15,19 +15,17 @@ mod saves;
 mod stalls;
 mod tickets;
 
-#[path = "../../../tests/support/figures.rs"]
-mod figures;
-
 use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{FailurePersistence, Runner};
 
+use crate::figures;
 use crate::sync::{Arc, model};
 use crate::time::Deadline;
 
 /// Schedules of each kind for one scenario.
-const SCHEDULES: usize = 1_000;
+const SCHEDULES: usize = 2_000;
 const SCHEDULES_LONG: usize = 50_000;
 
 /// The order changes at so many chosen moments at most; few bugs need more than two.
