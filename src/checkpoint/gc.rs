@@ -86,8 +86,9 @@ impl CheckpointStore {
 
         let now = SystemTime::now();
         let old = |modified: Option<SystemTime>| {
-            // An object without a time counts as young.
-            let age = modified.map_or(Ok(Duration::ZERO), |modified| now.duration_since(modified));
+            // An object without a time counts as young, and one of a whole second as young as it may be.
+            let latest = modified.map(latest_moment);
+            let age = latest.map_or(Ok(Duration::ZERO), |latest| now.duration_since(latest));
             age.map_or(older_than.is_zero(), |age| age >= older_than)
         };
         for item in &mut found {
@@ -160,6 +161,11 @@ impl Newest {
 fn whole_second(time: SystemTime) -> SystemTime {
     let nanos = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     time - Duration::from_nanos(nanos.into())
+}
+
+/// When it was that a medium may have cut to this time: S3 and Azure tell whole seconds.
+fn latest_moment(told: SystemTime) -> SystemTime {
+    if told == whole_second(told) { told + Duration::from_secs(1) } else { told }
 }
 
 /// When anything of a save was last written to; `None` where that of one object is not known.
