@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn who_comes_first_is_served_first_and_renews_the_patience_of_the_rest() {
         let places = Places::new(1);
-        let timeout = Duration::from_millis(200);
+        let timeout = Duration::from_millis(if cfg!(miri) { 20_000 } else { 800 });
         assert!(places.take_now() && !places.take_now());
         let served = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -141,7 +141,7 @@ mod tests {
                     let taken = places.take_in_turn(1, &Deadline::after(timeout));
                     lock(served).push((n, taken));
                     // In all, the last waits for several timeouts.
-                    std::thread::sleep(timeout / 2);
+                    std::thread::sleep(timeout / if cfg!(miri) { 1000 } else { 4 });
                     places.give_back(usize::from(taken));
                 });
                 while places.waiting() <= n {

@@ -44,47 +44,43 @@ impl Line {
         state.call_first();
     }
 
-    /// Queues a job behind those that wait already. Gives it back when the line stood still for the deadline's
-    /// time: so nobody waits longer than that for each one ahead.
-    pub fn send(&self, queue: &Sender<Job>, job: Job, deadline: &Deadline) -> Result<(), Job> {
+    /// Queues a job behind those that wait already. `false` when the line stood still for the deadline's time, so
+    /// that nobody waits longer than that for each one ahead; the job is dropped then.
+    pub fn send(&self, queue: &Sender<Job>, job: Job, deadline: &Deadline) -> bool {
         let mut state = lock(&self.0);
-        let job = match state.waiting.is_empty() {
-            true => match queue.try_send(job) {
-                Ok(()) => return Ok(()),
-                Err(full) => full.into_inner(),
-            },
-            false => job,
-        };
-        let place = state.next_place;
-        state.next_place += 1;
-        state.waiting.push_back((place, this_thread()));
+        let mut place = None;
+        if !state.waiting.is_empty() || queue.is_full() {
+            let own = state.join();
+            drop(state);
+            let waited = self.wait(queue, own, *deadline);
+            place = Some(own);
+            state = lock(&self.0);
+            if !waited {
+                state.leave(own);
+                return false;
+            }
+        }
+        // There is room: only who is first in line puts something in.
+        let sent = queue.try_send(job);
+        if let Some(place) = place {
+            state.leave(place);
+        }
+        // Before a job that was not taken: its end looks at the line.
         drop(state);
-        let sent = self.wait(queue, job, place, *deadline);
-        let mut state = lock(&self.0);
-        state.waiting.retain(|(other, _)| *other != place);
-        state.call_first();
-        sent
+        sent.is_ok()
     }
 
-    fn wait(
-        &self,
-        queue: &Sender<Job>,
-        mut job: Job,
-        place: u64,
-        mut deadline: Deadline,
-    ) -> Result<(), Job> {
+    /// Waits until there is room for the one at this place. `false` when the time is up.
+    fn wait(&self, queue: &Sender<Job>, place: u64, mut deadline: Deadline) -> bool {
         loop {
             let state = lock(&self.0);
-            if state.waiting.front().is_some_and(|(first, _)| *first == place) {
-                match queue.try_send(job) {
-                    Ok(()) => return Ok(()),
-                    Err(full) => job = full.into_inner(),
-                }
+            if !queue.is_full() && state.waiting.front().is_some_and(|(first, _)| *first == place) {
+                return true;
             }
             if deadline.expired() {
                 deadline = deadline.restarted(state.moved);
                 if deadline.expired() {
-                    return Err(job);
+                    return false;
                 }
             }
             drop(state);
@@ -94,9 +90,88 @@ impl Line {
 }
 
 impl State {
+    fn join(&mut self) -> u64 {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.waiting.push_back((place, this_thread()));
+        place
+    }
+
+    fn leave(&mut self, place: u64) {
+        self.waiting.retain(|(other, _)| *other != place);
+        self.call_first();
+    }
+
     fn call_first(&self) {
         if let Some((_, thread)) = self.waiting.front() {
             thread.unpark();
         }
+    }
+}
+
+// The model's channels cannot be looked into.
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::engine::queue::CallJob;
+    use crate::engine::ticket::{Batch, Pending};
+    use crate::sync::{Arc, bounded};
+    use std::time::Duration;
+
+    fn job(uri: &str) -> Job {
+        let pending = Pending::new(&Batch::new(1));
+        Job::Call(Box::new(CallJob::new("test", &Arc::from(uri), pending, || Ok(()))))
+    }
+
+    fn wait_for(line: &Line, waiting: usize) {
+        while lock(&line.0).waiting.len() != waiting {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn who_comes_first_is_served_first_and_as_long_as_the_line_moves() {
+        const WAITING: usize = 8;
+        let timeout = Duration::from_millis(if cfg!(miri) { 20_000 } else { 1000 });
+        let (line, (sender, receiver)) = (Line::new(), bounded(2));
+        for n in 0..2 {
+            assert!(line.send(&sender, job(&n.to_string()), &Deadline::after(timeout)));
+        }
+        std::thread::scope(|scope| {
+            for n in 0..WAITING {
+                let (line, sender) = (&line, &sender);
+                let uri = (n + 2).to_string();
+                scope.spawn(move || {
+                    assert!(line.send(sender, job(&uri), &Deadline::after(timeout)), "{uri}");
+                });
+                wait_for(line, n + 1);
+            }
+            for n in 0..WAITING + 2 {
+                // The last waits for several timeouts in all.
+                std::thread::sleep(timeout / if cfg!(miri) { 1000 } else { 4 });
+                let taken: Job = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+                line.advance();
+                assert_eq!(&**taken.subject().1, n.to_string());
+            }
+        });
+        assert!(lock(&line.0).waiting.is_empty());
+    }
+
+    #[test]
+    fn a_line_that_stands_still_is_given_up_and_goes_on_later() {
+        let soon = Duration::from_millis(20);
+        let (line, (sender, receiver)) = (Line::new(), bounded(1));
+        assert!(line.send(&sender, job("first"), &Deadline::after(soon)));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    assert!(!line.send(&sender, job("late"), &Deadline::after(soon)));
+                });
+            }
+        });
+        drop(receiver.recv().unwrap());
+        line.advance();
+        assert!(line.send(&sender, job("again"), &Deadline::after(soon)));
+        assert_eq!((receiver.len(), lock(&line.0).waiting.len()), (1, 0));
     }
 }

@@ -137,8 +137,8 @@ impl Engine {
             Err(error) => return Err(error.clone()),
         };
         match self.line.send(running.sender(), job, deadline) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.stalled("wait for room in the queue", deadline)),
+            true => Ok(()),
+            false => Err(self.stalled("wait for room in the queue", deadline)),
         }
     }
 

@@ -207,24 +207,21 @@ impl<T> Channel<T> {
 pub(crate) struct Sender<T>(Arc<Channel<T>>);
 
 impl<T> Sender<T> {
-    pub fn try_send(&self, message: T) -> Result<(), Full<T>> {
+    /// The message comes back where there is no room for it.
+    pub fn try_send(&self, message: T) -> Result<(), T> {
         let mut state = self.0.lock();
         if state.receivers == 0 || state.messages.len() >= state.most {
-            return Err(Full(message));
+            return Err(message);
         }
         state.messages.push_back(message);
         drop(state);
         self.0.changed.notify_all();
         Ok(())
     }
-}
 
-/// The message that found no room.
-pub(crate) struct Full<T>(T);
-
-impl<T> Full<T> {
-    pub fn into_inner(self) -> T {
-        self.0
+    pub fn is_full(&self) -> bool {
+        let state = self.0.lock();
+        state.messages.len() >= state.most
     }
 }
 

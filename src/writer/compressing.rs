@@ -377,7 +377,8 @@ impl CompressingWriter {
         }
         // In a process that was forked nobody works on them.
         if !self.engine().is_of_another_process() {
-            let deadline = Deadline::after(ABORT_TIMEOUT);
+            let timeout = self.engine().config().timeout().min(ABORT_TIMEOUT);
+            let deadline = Deadline::after(timeout);
             for batch in self.under_way.drain(..) {
                 batch.wait_idle_until(&deadline);
                 // Its thread may hold on to the batch a moment longer than it works.

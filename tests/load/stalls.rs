@@ -141,19 +141,26 @@ const CALLS: [(&str, Call); 27] = [
     ("prune", |g| g.checkpoints.prune(1).map(drop)),
 ];
 
+type Stall = fn(&Request) -> Option<Fault>;
+
 /// How a server stands still.
-const STALLS: [(&str, fn(&Request) -> Option<Fault>); 5] = [
+const STALLS: [(&str, Stall); 5] = [
     // Of a large body it takes what the kernel does.
     ("reads no body and answers nothing", |_| Some(Fault::Early(Step::Hang(LONG)))),
     ("answers nothing", |_| Some(Fault::Instead(Step::Hang(LONG)))),
     ("does it and answers nothing", |_| Some(Fault::After(Step::Hang(LONG)))),
-    ("stands still within an answer", |_| {
-        Some(Fault::Changed(|answer| promising(answer).hang_after(10, LONG)))
+    ("stands still within an answer", |request| {
+        let hang = |answer| promising(answer).hang_after(10, LONG);
+        Some(if request.method == "HEAD" { SILENT } else { Fault::Changed(hang) })
     }),
-    ("answers byte by byte", |_| {
-        Some(Fault::Changed(|answer| promising(answer).trickle(1, Duration::from_millis(20))))
+    ("answers byte by byte", |request| {
+        let trickle = |answer| promising(answer).trickle(1, Duration::from_millis(20));
+        Some(if request.method == "HEAD" { SILENT } else { Fault::Changed(trickle) })
     }),
 ];
+
+/// For requests whose answers have no body.
+const SILENT: Fault = Fault::Instead(Step::Hang(LONG));
 
 /// An answer that has more to come than it has.
 fn promising(answer: Answer) -> Answer {

@@ -1,6 +1,8 @@
 //! An upload to Azure: one Put Blob for what fits one part, else a Put Block for each part and a Put
 //! Block List. Source: Blob service REST API, "Put Blob", "Put Block" and "Put Block List".
 
+use std::time::Duration;
+
 use ::http::{HeaderName, Method, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -146,12 +148,14 @@ impl AzureUpload {
         Ok(found.filter(|found| self.is_ours(found)).map(|found| found.meta))
     }
 
-    /// After a request that nobody answered: the last one may have been heard all the same.
-    fn perhaps_ours(&self, error: Error) -> Result<ObjectMeta> {
+    /// After a request that nobody answered: the last one may have been heard all the same. `time` is that of
+    /// whoever waits for it.
+    fn perhaps_ours(&self, error: Error, time: Duration) -> Result<ObjectMeta> {
         if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut) {
             return Err(error);
         }
-        self.find_ours(&Deadline::after(ABORT_TIMEOUT)).ok().flatten().ok_or(error)
+        let deadline = Deadline::after(time.min(ABORT_TIMEOUT));
+        self.find_ours(&deadline).ok().flatten().ok_or(error)
     }
 
     /// What a refused commit means. A refusal of a repeated request may be of what the first one did; and
@@ -278,7 +282,7 @@ impl Upload for AzureUpload {
                 {
                     self.discard(meta.etag.as_deref(), deadline);
                 }
-                self.perhaps_ours(error)
+                self.perhaps_ours(error, deadline.remaining())
             }
         }
     }
@@ -312,7 +316,7 @@ impl AzureUpload {
         self.describe(&mut call, combined(receipts))?;
         let reply = match self.shared.client.call_patiently(&call, deadline, alive) {
             Ok(reply) => reply,
-            Err(error) => return self.perhaps_ours(error),
+            Err(error) => return self.perhaps_ours(error, ABORT_TIMEOUT),
         };
         alive();
         // The answer may have taken longer than the deadline.
