@@ -10,6 +10,7 @@ use crate::backend::crash::{CrashBackend, SharedDisk};
 use crate::config::Config;
 use crate::encode::Compression;
 use crate::error::Result;
+use crate::figures;
 use crate::store::{Store, WriteOptions};
 use crate::sync::Arc;
 use crate::uri::Location;
@@ -17,8 +18,6 @@ use crate::uri::Location;
 use crate as library;
 use crate::backend::crash::model;
 
-#[path = "../../tests/support/figures.rs"]
-mod figures;
 #[path = "../../tests/support/crash/matrix.rs"]
 mod matrix;
 #[path = "../../tests/support/crash/mutations.rs"]

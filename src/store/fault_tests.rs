@@ -4,9 +4,6 @@
 mod compressed;
 mod many;
 
-#[path = "../../tests/support/figures.rs"]
-mod figures;
-
 use std::time::Duration;
 
 use super::open::Store;
@@ -18,6 +15,7 @@ use crate::config::{Config, ConfigBuilder};
 use crate::encode::sample::{compressed, mixed};
 use crate::encode::{Algorithm, Filter};
 use crate::error::{Error, ErrorKind, Result};
+use crate::figures;
 use crate::sync::{Arc, Mutex, Ordering, lock};
 use crate::uri::Location;
 

@@ -35,13 +35,14 @@ const COPIED_BESIDE_BYTES_MAX: u64 = 3 * 1024;
 /// with the head. Nearly all is ureq's: it keeps a request's headers several times.
 const COPIED_BESIDE_BYTES_MAX_HTTP: u64 = 36 * 1024;
 
-/// Measured: 115.25 (S3) and 125.1 (Azure), of which ureq and the signature make nearly all.
-const UPLOAD_ALLOCATIONS_MAX_S3: f64 = 118.0;
-const UPLOAD_ALLOCATIONS_MAX_AZ: f64 = 128.0;
+/// Measured: 126.25 (S3) and 136.1 (Azure), of which ureq and the signature make nearly all, and the veil over
+/// what ureq logs (`http/veil.rs`) eleven.
+const UPLOAD_ALLOCATIONS_MAX_S3: f64 = 128.0;
+const UPLOAD_ALLOCATIONS_MAX_AZ: f64 = 138.0;
 
-/// Measured: 108.75 (S3) and 103.75 (Azure).
-const RANGE_ALLOCATIONS_MAX_S3: f64 = 111.0;
-const RANGE_ALLOCATIONS_MAX_AZ: f64 = 106.0;
+/// Measured: 119.75 (S3) and 114.75 (Azure), with the same veil.
+const RANGE_ALLOCATIONS_MAX_S3: f64 = 122.0;
+const RANGE_ALLOCATIONS_MAX_AZ: f64 = 117.0;
 
 /// Measured: one of the list of parts, and a node of a tree for each four.
 const MEMORY_ALLOCATIONS_MAX: f64 = 1.25;

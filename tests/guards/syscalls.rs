@@ -87,7 +87,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ("file" | "direct", STAT) => &[("getpid", 1), ("statx", 1)],
         // The target, the folder's identity, the size before the sync, and what is told of it after.
         ("file", PUT) => &[
-            ("getpid", 10),
+            ("getpid", 12),
             ("statx", 4),
             ("openat", 2),
             ("getrandom", 1),
@@ -100,7 +100,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ],
         // One more `statx` for the alignment; what was padded is cut off.
         ("direct", PUT) => &[
-            ("getpid", 10),
+            ("getpid", 12),
             ("statx", 5),
             ("openat", 2),
             ("getrandom", 1),
@@ -114,7 +114,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         ],
         (_, STAT) => &[("getpid", 1), ("sendto", 1)],
         (_, PUT) => {
-            &[("getpid", 6), ("getrandom", 1), ("sendto", 2), ("ioctl", 2), ("setsockopt", 1)]
+            &[("getpid", 8), ("getrandom", 1), ("sendto", 2), ("ioctl", 2), ("setsockopt", 1)]
         }
         _ => panic!("{medium} {what}"),
     };

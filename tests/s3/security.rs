@@ -10,6 +10,7 @@ use crate::rig::{
 };
 use crate::s3_model::{Fault, error};
 use crate::scripted::{Answer, Request, Server, Step};
+use crate::watch::Echoes;
 
 /// All that an error shows.
 fn shown(error: &Error) -> String {
@@ -38,6 +39,7 @@ fn echo(status: u16, request: &Request) -> Answer {
 
 #[test]
 fn no_error_shows_a_secret() {
+    let _echoes = Echoes::begin();
     let large = noise(PART + 1, 1);
     for status in [200, 301, 307, 400, 401, 403, 404, 409, 412, 416, 500, 501, 503] {
         for body in [0, 1, 2] {

@@ -38,7 +38,7 @@ pub struct Fake {
 
 impl Fake {
     fn of(answer: impl Fn(usize, &Seen) -> Outcome + Send + Sync + 'static) -> Fake {
-        crate::backend::http::watch::watch();
+        crate::watch::watch();
         Fake { answer: Arc::new(answer), seen: Arc::default() }
     }
 

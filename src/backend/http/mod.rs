@@ -32,9 +32,6 @@ mod source;
 pub(crate) mod test_server;
 mod veil;
 mod walk;
-#[cfg(test)]
-#[path = "../../../tests/support/watch.rs"]
-pub(crate) mod watch;
 mod wire;
 
 use std::fmt;

@@ -16,7 +16,7 @@ impl<S: Read + Write + Send> Stream for S {}
 
 /// Runs `script` for each connection, with its number.
 pub fn serve(script: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
-    crate::backend::http::watch::watch();
+    crate::watch::watch();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let script = Arc::new(script);

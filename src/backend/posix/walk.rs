@@ -93,8 +93,8 @@ impl Walk for DirectoryWalk {
             // The root may be a link to a directory: the user named it.
             let is_directory = match fs::metadata(&root) {
                 Ok(meta) => meta.is_dir(),
-                Err(e) if is_nowhere(&e) => false,
-                // What cannot be looked at is not empty.
+                Err(e) if is_nowhere(&e) && e.kind() != ErrorKind::NotADirectory => false,
+                // What cannot be looked at is not empty, and what a file stands in the way of never can be.
                 Err(e) => return Err(at(&root, "list", e)),
             };
             let name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -100,7 +100,7 @@ fn with_integrity(
     integrity: AzureIntegrity,
     answer: impl Fn(usize, &Seen) -> Told + Send + Sync + 'static,
 ) -> Container {
-    crate::backend::http::watch::watch();
+    crate::watch::watch();
     let azure = AzureConfig::new()
         .endpoint("http://127.0.0.1:1/account")
         .account_key("c2VjcmV0")
