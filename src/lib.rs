@@ -86,6 +86,22 @@
 //! and the second is one foreign call.
 //! Invariant: there is no process-wide state but the weak map behind [`store_for_uri`].
 //!
+//! # Guarantees
+//!
+#![doc = include_str!("guarantees.md")]
+//!
+//! Assumed of a local filesystem: `fdatasync` and `fsync` return after the data is on stable storage and report a
+//! failed write (a failed sync is final here, never tried again); a rename is atomic, and durable after the `fsync`
+//! of its directory; a read that starts after a write ended sees it. Of a server: that it keeps what it has
+//! answered for, and lists it from then on.
+//!
+//! Not promised: NFS, Lustre, GPFS, Ceph, CIFS, FUSE (gcsfuse, s3fs) and whatever else is no local filesystem known to
+//! hold these. The kernel tells which it is (statfs): [`ObjectStore::medium`] says so, a store warns when it is
+//! first written to there, and the command line tells before it saves. In ordinary running all of the above
+//! may well hold on them; after a power cut, or for a reader on another machine, it is theirs to keep. On memory
+//! filesystems (tmpfs) a checkpoint survives the process and not the machine. Disks that lie about flushes are
+//! found by nobody.
+//!
 //! # Memory, waiting, failing
 //!
 //! A store's part buffers take at most `(queue_depth_parts + io_threads + open_writers_max) * part_bytes`
@@ -259,7 +275,13 @@ mod store;
 mod sync;
 mod time;
 mod uri;
+#[cfg(test)]
+#[path = "../tests/support/watch.rs"]
+mod watch;
 mod writer;
+
+#[cfg(test)]
+use watch::figures;
 
 pub use backend::{Durability, IoMode, Medium, ObjectMeta, Orphan, Proof, WriteReport};
 pub use buffer::AlignedVec;

@@ -8,6 +8,8 @@ mod lexer;
 #[path = "tidy/tree.rs"]
 mod tree;
 
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/doors.rs"]
 mod doors;
 #[path = "tidy/layers.rs"]
