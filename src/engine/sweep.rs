@@ -34,7 +34,7 @@ impl Engine {
         let begun = || next.load(Ordering::Acquire) as usize;
         while begun() < items.len() {
             self.sweep_on(operation, uri, items, &step, (&next, &answered))?;
-            let silence = lock(&answered).elapsed();
+            let silence = now().saturating_duration_since(*lock(&answered));
             if begun() < items.len() && silence > self.config().timeout() / 2 {
                 return Err(self.unanswered(operation, silence).with_uri(&**uri));
             }

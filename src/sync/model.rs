@@ -235,12 +235,6 @@ impl<T> Drop for Sender<T> {
 #[derive(Debug)]
 pub(crate) struct Receiver<T>(Arc<Channel<T>>);
 
-impl<T> Receiver<T> {
-    pub fn recv(&self) -> Result<T, &'static str> {
-        self.0.receive().ok_or("all senders are gone")
-    }
-}
-
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
         self.0.lock().receivers += 1;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use shuttle::thread::{spawn, yield_now};
 
-use super::{TIMEOUT, explore, join, never, time_runs_out};
+use super::{TIMEOUT, explore, join, never, while_time_runs};
 use crate::buffer::{Pool, PoolBuffer, lend, lend_mut};
 use crate::error::ErrorKind;
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -66,9 +66,9 @@ fn a_waiter_that_gives_up_wakes_the_next() {
         }
         let patient = Arc::clone(&pool);
         threads.push(spawn(move || drop(patient.take_in_turn(&never()).unwrap())));
-        let clock = time_runs_out();
-        let giver = spawn(move || drop(held));
-        join(threads.into_iter().chain([clock, giver]));
+        // Again and again: each buffer that somebody gets renews the patience of those behind.
+        threads.push(spawn(move || drop(held)));
+        while_time_runs(TIMEOUT * 2, || join(threads));
         assert_eq!(pool.taken(), 0);
         drop(pool.take_in_turn(&Deadline::after(TIMEOUT)).unwrap());
     });

@@ -21,7 +21,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Schedul
 use shuttle::{FailurePersistence, Runner};
 
 use crate::figures;
-use crate::sync::{Arc, model};
+use crate::sync::{Arc, AtomicBool, Ordering, model};
 use crate::time::Deadline;
 
 /// Schedules of each kind for one scenario.
@@ -75,6 +75,22 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// At some moment, time passes beyond every timeout that runs then.
 fn time_runs_out() -> shuttle::thread::JoinHandle<()> {
     shuttle::thread::spawn(|| model::pass(TIMEOUT * 2))
+}
+
+/// Does something while time runs, in steps that come at any moment.
+fn while_time_runs<T>(step: Duration, f: impl FnOnce() -> T) -> T {
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&over);
+    let clock = shuttle::thread::spawn(move || {
+        while !seen.load(Ordering::SeqCst) {
+            model::pass(step);
+            shuttle::thread::yield_now();
+        }
+    });
+    let done = f();
+    over.store(true, Ordering::SeqCst);
+    join([clock]);
+    done
 }
 
 /// A number below `end`, of the checker's choice.

@@ -27,12 +27,12 @@ pub(super) fn store(plan: &Arc<FaultPlan>) -> Arc<Store> {
         .build()
         .unwrap();
     let (inner, plan) = (Arc::new(MemoryBackend::new("model")), Arc::clone(plan));
-    let backend = Arc::new(FaultyBackend { inner, plan });
+    let backend = Arc::new(FaultyBackend { inner, plan, whole: false });
     Arc::new(Store::with_backend(&Location::parse(URI).unwrap(), &config, backend))
 }
 
 pub(super) fn healthy() -> Arc<FaultPlan> {
-    FaultPlan::new(Fault::Fail, u64::MAX)
+    FaultPlan::healthy()
 }
 
 fn bytes(value: u8) -> Vec<u8> {
@@ -108,14 +108,14 @@ fn a_writer_given_up_at_any_point_leaves_nothing() {
 #[test]
 fn the_first_failure_of_any_part_latches() {
     explore(|| {
-        let fault = if choose(2) == 0 { Fault::Fail } else { Fault::Panic };
+        let fault = if choose(2) == 0 { Fault::EIO } else { Fault::Panic };
         // One of three parts, or the commit.
         let store = store(&FaultPlan::new(fault, 1 + choose(4)));
         let mut writer = store.get_writer(URI).unwrap();
         let first = write(&mut *writer, 1).err();
         let second = writer.write_chunk(b"").err();
         let last = writer.finalize().unwrap_err();
-        let kind = if fault == Fault::Fail { ErrorKind::Io } else { ErrorKind::Panicked };
+        let kind = if fault == Fault::EIO { ErrorKind::Io } else { ErrorKind::Panicked };
         assert_eq!(last.kind(), kind, "{last}");
         for earlier in [first, second].into_iter().flatten() {
             assert_eq!(earlier.to_string(), last.to_string());

@@ -1,13 +1,13 @@
 //! A medium that stands still for a while: calls end, and memory that was lent is left alone.
 
-use shuttle::thread::{JoinHandle, spawn, yield_now};
+use shuttle::thread::{JoinHandle, spawn};
 
 use super::saves::{PART, healthy, store};
-use super::{TIMEOUT, choose, explore, join};
+use super::{TIMEOUT, choose, explore, join, while_time_runs};
 use crate::backend::fault::{Fault, FaultPlan, POISON};
 use crate::error::{Error, ErrorKind};
 use crate::store::ObjectStore;
-use crate::sync::{Arc, AtomicBool, Ordering, model};
+use crate::sync::{Arc, Ordering, model};
 
 const URI: &str = "mem://model/object";
 
@@ -106,19 +106,11 @@ fn a_store_that_is_dropped_over_a_stall_lets_go() {
         let store = store(&plan);
         let mut writer = store.get_writer(URI).unwrap();
         let _ = writer.write_chunk(&vec![1; PART]);
-        let over = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&over);
-        let clock = spawn(move || {
-            while !seen.load(Ordering::SeqCst) {
-                model::pass(TIMEOUT * 40);
-                yield_now();
-            }
+        while_time_runs(TIMEOUT * 40, || {
+            drop(writer);
+            drop(store);
         });
-        drop(writer);
-        drop(store);
-        over.store(true, Ordering::SeqCst);
         plan.release();
-        join([clock]);
     });
 }
 

@@ -6,7 +6,7 @@ use super::{TIMEOUT, explore, join, never, time_runs_out};
 use crate::engine::{Batch, Pending};
 use crate::error::Error;
 use crate::sync::{Arc, model};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 fn failure(text: &str) -> Error {
     Error::invalid("test", text)
@@ -15,7 +15,7 @@ fn failure(text: &str) -> Error {
 #[test]
 fn every_ticket_completes_once_and_wakes_all_who_wait() {
     explore(|| {
-        let batch = Batch::<u8>::new(1);
+        let (batch, began) = (Batch::<u8>::new(1), now());
         let [done, failed, dropped] = [(); 3].map(|()| Pending::new(&batch));
         let (one, other) = (Arc::clone(&batch), Arc::clone(&batch));
         join([
@@ -23,7 +23,7 @@ fn every_ticket_completes_once_and_wakes_all_who_wait() {
             spawn(move || failed.complete(Err(failure("first")))),
             spawn(move || drop(dropped)),
             spawn(move || assert!(one.wait_idle_until(&never()))),
-            spawn(move || assert!(other.wait_idle(never()).is_ok())),
+            spawn(move || assert!(other.wait_idle(never(), || began).is_ok())),
         ]);
         assert!(batch.is_idle());
         assert_eq!(batch.take_outcomes(), [7]);
@@ -55,7 +55,7 @@ fn the_first_error_latches() {
 #[test]
 fn a_wait_ends_with_the_job_or_the_deadline() {
     explore(|| {
-        let batch = Batch::<u8>::new(1);
+        let (batch, began) = (Batch::<u8>::new(1), now());
         let pending = Pending::new(&batch);
         let mut threads = vec![time_runs_out(), spawn(move || pending.complete(Ok(1)))];
         for patient in [false, true] {
@@ -63,7 +63,7 @@ fn a_wait_ends_with_the_job_or_the_deadline() {
             let deadline = Deadline::after(TIMEOUT);
             threads.push(spawn(move || {
                 let in_time = if patient {
-                    batch.wait_idle(deadline).is_ok()
+                    batch.wait_idle(deadline, || began).is_ok()
                 } else {
                     batch.wait_idle_until(&deadline)
                 };
@@ -80,10 +80,10 @@ fn a_wait_ends_with_the_job_or_the_deadline() {
 #[test]
 fn progress_renews_the_deadline() {
     explore(|| {
-        let batch = Batch::<u8>::new(1);
+        let (batch, began) = (Batch::<u8>::new(1), now());
         let pending = Pending::new(&batch);
         let waiting = Arc::clone(&batch);
-        let waiter = spawn(move || waiting.wait_idle(Deadline::after(TIMEOUT)).is_ok());
+        let waiter = spawn(move || waiting.wait_idle(Deadline::after(TIMEOUT), || began).is_ok());
         let job = spawn(move || {
             for _ in 0..3 {
                 pending.progress();

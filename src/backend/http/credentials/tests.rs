@@ -1,10 +1,11 @@
 //! Who fetches, who waits, and what happens when the fetch fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::*;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, bounded};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A clock that stands until it is moved.
 #[derive(Clone)]
@@ -167,8 +168,8 @@ fn while_fetching(
     outcome: Result<Fetched<u64>>,
     others: impl FnOnce(),
 ) -> Result<Arc<u64>> {
-    let (begun, is_begun) = bounded::<()>(0);
-    let (go, may_go) = bounded::<()>(0);
+    let (begun, is_begun) = sync_channel::<()>(0);
+    let (go, may_go) = sync_channel::<()>(0);
     thread::scope(|scope| {
         let fetcher = scope.spawn(move || {
             cache.get(&generous(), |_| {
