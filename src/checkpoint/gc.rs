@@ -165,7 +165,11 @@ fn whole_second(time: SystemTime) -> SystemTime {
 
 /// When it was that a medium may have cut to this time: S3 and Azure tell whole seconds.
 fn latest_moment(told: SystemTime) -> SystemTime {
-    if told == whole_second(told) { told + Duration::from_secs(1) } else { told }
+    if told == whole_second(told) {
+        told.checked_add(Duration::from_secs(1)).unwrap_or(told)
+    } else {
+        told
+    }
 }
 
 /// When anything of a save was last written to; `None` where that of one object is not known.
@@ -300,4 +304,20 @@ fn find(base: &Base) -> Result<Vec<Found>> {
 
 fn as_rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(rfc3339).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_a_whole_second_may_be_up_to_one_later() {
+        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        assert_eq!(latest_moment(whole), whole + Duration::from_secs(1));
+        let exact = whole + Duration::from_nanos(1);
+        assert_eq!(latest_moment(exact), exact);
+        // Some filesystems keep it.
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX.unsigned_abs());
+        assert_eq!(latest_moment(last), last);
+    }
 }

@@ -11,6 +11,14 @@ use crate::time::{Deadline, now};
 /// Those that wait at a time, for which room is set aside.
 const WAITING_EXPECTED: usize = 64;
 
+/// How long one waits for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until the line stood still for the deadline's time: nobody waits longer than that for each one ahead.
+    WhileItMoves,
+    UntilDeadline,
+}
+
 #[derive(Debug)]
 pub(super) struct Line(Mutex<State>);
 
@@ -44,15 +52,20 @@ impl Line {
         state.call_first();
     }
 
-    /// Queues a job behind those that wait already. `false` when the line stood still for the deadline's time, so
-    /// that nobody waits longer than that for each one ahead; the job is dropped then.
-    pub fn send(&self, queue: &Sender<Job>, job: Job, deadline: &Deadline) -> bool {
+    /// Queues a job behind those that wait already. `false` when the time is up; the job is dropped then.
+    pub fn send(
+        &self,
+        queue: &Sender<Job>,
+        job: Job,
+        deadline: &Deadline,
+        patience: Patience,
+    ) -> bool {
         let mut state = lock(&self.0);
         let mut place = None;
         if !state.waiting.is_empty() || queue.is_full() {
             let own = state.join();
             drop(state);
-            let waited = self.wait(queue, own, *deadline);
+            let waited = self.wait(queue, own, *deadline, patience);
             place = Some(own);
             state = lock(&self.0);
             if !waited {
@@ -71,14 +84,22 @@ impl Line {
     }
 
     /// Waits until there is room for the one at this place. `false` when the time is up.
-    fn wait(&self, queue: &Sender<Job>, place: u64, mut deadline: Deadline) -> bool {
+    fn wait(
+        &self,
+        queue: &Sender<Job>,
+        place: u64,
+        mut deadline: Deadline,
+        patience: Patience,
+    ) -> bool {
         loop {
             let state = lock(&self.0);
             if !queue.is_full() && state.waiting.front().is_some_and(|(first, _)| *first == place) {
                 return true;
             }
             if deadline.expired() {
-                deadline = deadline.restarted(state.moved);
+                if patience == Patience::WhileItMoves {
+                    deadline = deadline.restarted(state.moved);
+                }
                 if deadline.expired() {
                     return false;
                 }
@@ -115,12 +136,16 @@ mod tests {
     use super::*;
     use crate::engine::queue::CallJob;
     use crate::engine::ticket::{Batch, Pending};
-    use crate::sync::{Arc, bounded};
+    use crate::sync::{Arc, AtomicBool, Ordering, bounded};
     use std::time::Duration;
 
     fn job(uri: &str) -> Job {
         let pending = Pending::new(&Batch::new(1));
         Job::Call(Box::new(CallJob::new("test", &Arc::from(uri), pending, || Ok(()))))
+    }
+
+    fn send(line: &Line, queue: &Sender<Job>, uri: &str, timeout: Duration) -> bool {
+        line.send(queue, job(uri), &Deadline::after(timeout), Patience::WhileItMoves)
     }
 
     fn wait_for(line: &Line, waiting: usize) {
@@ -135,14 +160,14 @@ mod tests {
         let timeout = Duration::from_millis(if cfg!(miri) { 20_000 } else { 1000 });
         let (line, (sender, receiver)) = (Line::new(), bounded(2));
         for n in 0..2 {
-            assert!(line.send(&sender, job(&n.to_string()), &Deadline::after(timeout)));
+            assert!(send(&line, &sender, &n.to_string(), timeout));
         }
         std::thread::scope(|scope| {
             for n in 0..WAITING {
                 let (line, sender) = (&line, &sender);
                 let uri = (n + 2).to_string();
                 scope.spawn(move || {
-                    assert!(line.send(sender, job(&uri), &Deadline::after(timeout)), "{uri}");
+                    assert!(send(line, sender, &uri, timeout), "{uri}");
                 });
                 wait_for(line, n + 1);
             }
@@ -158,20 +183,43 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_time_ends_however_the_line_moves() {
+        const MOVES_MAX: usize = 300;
+        let timeout = Duration::from_millis(100);
+        let (line, (sender, _receiver)) = (Line::new(), bounded(1));
+        assert!(send(&line, &sender, "first", timeout));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let mover = scope.spawn(|| {
+                let still = |_: &usize| {
+                    line.advance();
+                    std::thread::sleep(timeout / 10);
+                    !over.load(Ordering::Acquire)
+                };
+                (0..MOVES_MAX).take_while(still).count()
+            });
+            let deadline = Deadline::after(timeout);
+            assert!(!line.send(&sender, job("late"), &deadline, Patience::UntilDeadline));
+            over.store(true, Ordering::Release);
+            assert!(mover.join().unwrap() < MOVES_MAX, "the wait was renewed");
+        });
+    }
+
+    #[test]
     fn a_line_that_stands_still_is_given_up_and_goes_on_later() {
         let soon = Duration::from_millis(20);
         let (line, (sender, receiver)) = (Line::new(), bounded(1));
-        assert!(line.send(&sender, job("first"), &Deadline::after(soon)));
+        assert!(send(&line, &sender, "first", soon));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    assert!(!line.send(&sender, job("late"), &Deadline::after(soon)));
+                    assert!(!send(&line, &sender, "late", soon));
                 });
             }
         });
         drop(receiver.recv().unwrap());
         line.advance();
-        assert!(line.send(&sender, job("again"), &Deadline::after(soon)));
+        assert!(send(&line, &sender, "again", soon));
         assert_eq!((receiver.len(), lock(&line.0).waiting.len()), (1, 0));
     }
 }

@@ -27,7 +27,7 @@ use crate::time::Deadline;
 pub(crate) use compute::{Compute, FrameAllowance};
 pub(crate) use fetch::{Fetch, Fetched, Target, read_whole};
 pub(crate) use frame::{FrameFetch, FrameJob, FrameSums, Framed};
-use line::Line;
+use line::{Line, Patience};
 pub(crate) use queue::{FetchJob, Job, PutJob, caught, with_view, withdrawn};
 pub(crate) use sweep::answered;
 pub(crate) use ticket::{Batch, Pending};
@@ -129,6 +129,10 @@ impl Engine {
     /// Queues a job, behind those that wait for room already, as long as the queue gets on. A job that finds no
     /// room is dropped, which completes its ticket and returns its buffer.
     pub fn submit(&self, job: Job, deadline: &Deadline) -> Result<()> {
+        self.queue(job, deadline, Patience::WhileItMoves)
+    }
+
+    fn queue(&self, job: Job, deadline: &Deadline, patience: Patience) -> Result<()> {
         // Before the threads start: the child of a fork in between must not wait for that to end.
         self.owner.claim();
         self.check_process()?;
@@ -136,7 +140,7 @@ impl Engine {
             Ok(running) => running,
             Err(error) => return Err(error.clone()),
         };
-        match self.line.send(running.sender(), job, deadline) {
+        match self.line.send(running.sender(), job, deadline, patience) {
             true => Ok(()),
             false => Err(self.stalled("wait for room in the queue", deadline)),
         }
@@ -194,7 +198,8 @@ impl Engine {
         }
     }
 
-    /// As [`call`](Engine::call), until a deadline of the caller's, after which `f` may still begin.
+    /// As [`call`](Engine::call), until a deadline of the caller's, however the queue gets on. `f` may still begin
+    /// after it, and has as much time as the caller had.
     pub fn call_until<R: Send + 'static>(
         &self,
         operation: &'static str,
@@ -203,7 +208,10 @@ impl Engine {
         f: impl FnOnce(&Deadline) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let batch = Batch::new(1);
-        self.submit_call(&batch, operation, uri, deadline, move || f(&deadline.for_work()))?;
+        let run = move || f(&deadline.renewed().for_work());
+        let job = queue::CallJob::new(operation, uri, Pending::new(&batch), run);
+        self.queue(Job::Call(Box::new(job)), &deadline, Patience::UntilDeadline)
+            .map_err(|e| e.with_uri(&**uri))?;
         match batch.wait_idle_until(&deadline) {
             true => batch.take_single().map_err(|e| e.with_uri(&**uri)),
             false => Err(self.stalled(operation, &deadline).with_uri(&**uri)),
@@ -243,12 +251,15 @@ impl Engine {
             .with_remedy("check the medium, or raise the timeout")
     }
 
-    /// The error of not beginning what would wait for a medium that answers nothing.
-    fn unanswered(&self, operation: &'static str, silence: Duration) -> Error {
-        let what = format!("nothing was answered{}, and this was not begun", self.place());
-        Error::new(ErrorKind::TimedOut, operation, what)
-            .with_elapsed(silence)
-            .with_remedy("check the medium, or raise the timeout")
+    /// The error of not beginning what would wait for a medium that has done nothing of what it was asked for
+    /// so long; `None` while that is below half the timeout.
+    pub fn unanswered(&self, operation: &'static str, silence: Duration) -> Option<Error> {
+        let what = format!("nothing else was answered{}, so this was not begun", self.place());
+        (silence > self.config.timeout() / 2).then(|| {
+            Error::new(ErrorKind::TimedOut, operation, what)
+                .with_elapsed(silence)
+                .with_remedy("check the medium, or raise the timeout")
+        })
     }
 
     fn place(&self) -> String {

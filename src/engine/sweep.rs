@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Engine;
 use crate::engine::ticket::Batch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::time::{Deadline, now};
 
 /// Longest that a job goes on to further objects: then those who wait in the queue have their turn, who would
@@ -19,9 +19,9 @@ impl Engine {
     /// must not panic.
     ///
     /// # Errors
-    /// `TimedOut` if for one timeout no item was done, or for half of one the medium [answered](answered) none:
-    /// the next would take beyond it. No further item is begun then, and those that were begun may still be
-    /// under way.
+    /// `TimedOut` if for one timeout no item was done, or the medium [answered](answered) none of those that
+    /// were begun side by side, for half of one: the next would take beyond it. No further item is begun then,
+    /// and those that were begun may still be under way.
     pub fn sweep<T: Send + Sync + 'static>(
         &self,
         operation: &'static str,
@@ -30,13 +30,14 @@ impl Engine {
         step: impl Fn(&T, &Deadline) -> bool + Send + Sync + 'static,
     ) -> Result<()> {
         let (step, next) = (Arc::new(step), Arc::new(AtomicU64::new(0)));
-        let answered = Arc::new(Mutex::new(now()));
         let begun = || next.load(Ordering::Acquire) as usize;
         while begun() < items.len() {
-            self.sweep_on(operation, uri, items, &step, (&next, &answered))?;
-            let silence = now().saturating_duration_since(*lock(&answered));
-            if begun() < items.len() && silence > self.config().timeout() / 2 {
-                return Err(self.unanswered(operation, silence).with_uri(&**uri));
+            let slice = Arc::new(Slice::default());
+            self.sweep_on(operation, uri, items, &step, (&next, &slice))?;
+            if begun() < items.len()
+                && let Some(error) = self.unanswered(operation, slice.silence())
+            {
+                return Err(error.with_uri(&**uri));
             }
         }
         Ok(())
@@ -49,7 +50,7 @@ impl Engine {
         uri: &Arc<str>,
         items: &Arc<[T]>,
         step: &Arc<impl Fn(&T, &Deadline) -> bool + Send + Sync + 'static>,
-        (next, answered): (&Arc<AtomicU64>, &Arc<Mutex<Instant>>),
+        (next, slice): (&Arc<AtomicU64>, &Arc<Slice>),
     ) -> Result<()> {
         let batch = Batch::new(1);
         let deadline = self.deadline();
@@ -57,14 +58,14 @@ impl Engine {
         let mut queued = Ok(());
         for _ in 0..self.config().io_threads().min(left) {
             let (own, items) = (Arc::clone(&batch), Arc::clone(items));
-            let (step, next, answered) = (Arc::clone(step), Arc::clone(next), Arc::clone(answered));
+            let (step, next, slice) = (Arc::clone(step), Arc::clone(next), Arc::clone(slice));
             let run = move || {
-                let started = now();
+                let started = slice.begin();
                 while !own.is_dead()
                     && let Some(item) = items.get(next.fetch_add(1, Ordering::AcqRel) as usize)
                 {
                     if step(item, &deadline.renewed().for_work()) {
-                        *lock(&answered) = now();
+                        slice.answered.store(true, Ordering::Release);
                     }
                     own.progress();
                     if now().saturating_duration_since(started) > SWEEP_SLICE {
@@ -84,6 +85,32 @@ impl Engine {
         });
         batch.withdraw();
         done
+    }
+}
+
+/// The items that are begun in one slice of time.
+#[derive(Debug, Default)]
+struct Slice {
+    /// When the first of them was.
+    began: Mutex<Option<Instant>>,
+    answered: AtomicBool,
+}
+
+impl Slice {
+    fn begin(&self) -> Instant {
+        let now = now();
+        lock(&self.began).get_or_insert(now);
+        now
+    }
+
+    /// For how long the medium has answered nothing.
+    fn silence(&self) -> Duration {
+        match *lock(&self.began) {
+            Some(began) if !self.answered.load(Ordering::Acquire) => {
+                now().saturating_duration_since(began)
+            }
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -128,6 +155,28 @@ mod tests {
             sweep.join().unwrap().unwrap();
         });
         assert_eq!(done.load(Ordering::Acquire), 2000, "each item once");
+    }
+
+    #[test]
+    fn an_item_that_gets_no_answer_takes_no_other_with_it() {
+        let config = Config::builder().io_threads(2).timeout(Duration::from_secs(2));
+        let engine = Engine::new("sweep", None, &config.build().unwrap());
+        let uri: Arc<str> = Arc::from("mem://sweep");
+        // More than a slice takes, so that the others wait for the end of the silent one.
+        let items: Arc<[usize]> = (0..1000).collect();
+        let done = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&done);
+        let swept = engine.sweep("test", &uri, &items, move |item, deadline| {
+            let is_silent = *item == 0;
+            std::thread::sleep(match is_silent {
+                true => deadline.remaining(),
+                false => Duration::from_millis(1),
+            });
+            counted.fetch_add(1, Ordering::AcqRel);
+            !is_silent
+        });
+        swept.unwrap();
+        assert_eq!(done.load(Ordering::Acquire), 1000);
     }
 
     #[test]

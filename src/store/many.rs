@@ -1,6 +1,7 @@
 //! Many objects in one call: what of them goes together.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_OBJECTS_MAX};
 use crate::reader::{Wanted, get_each};
 use crate::sync::{Arc, Mutex, lock};
+use crate::time::now;
 use crate::writer::{SmallObject, put_window};
 
 /// Writes objects in the order given, as far as it matters: those of one key, one after the other.
@@ -32,7 +34,8 @@ pub(super) fn put(
         // Frames are compressed by a writer of their own.
         Compression::Zstd(_) => None,
     };
-    let mut window = Window { store, spec, places: Vec::new(), objects: Vec::new(), bytes: 0 };
+    let asking = Asking { store, operation: PUT, given_up: None };
+    let mut window = Window { asking, spec, places: Vec::new(), objects: Vec::new(), bytes: 0 };
     let mut outcomes: Vec<Option<Result<ObjectMeta>>> = objects.iter().map(|_| None).collect();
     let mut keys: HashSet<String> = HashSet::new();
     for (place, (uri, data)) in objects.iter().enumerate() {
@@ -50,7 +53,8 @@ pub(super) fn put(
             keys.clear();
         }
         if small_bytes_max.is_none_or(|bytes_max| data.len() > bytes_max) {
-            outcomes[place] = Some(store.put_with(uri, data, options.clone()));
+            let put = || store.put_with(uri, data, options.clone());
+            outcomes[place] = Some(window.asking.ask(uri, put));
             continue;
         }
         keys.insert(key.clone());
@@ -64,7 +68,7 @@ pub(super) fn put(
 
 /// Small objects of different keys.
 struct Window<'a> {
-    store: &'a Store,
+    asking: Asking<'a>,
     spec: UploadSpec,
     /// Where in the call each of them stands.
     places: Vec<usize>,
@@ -78,13 +82,50 @@ impl Window<'_> {
         let mut objects = std::mem::take(&mut self.objects).into_iter();
         self.bytes = 0;
         while objects.len() > 0 {
-            let (engine, backend) = (self.store.engine(), self.store.backend());
-            let room = self.store.open_small().room_for(objects.len(), backend.uploads_max());
-            let now = objects.by_ref().take(room.objects).collect();
-            let written = put_window(engine, backend, self.spec, now);
+            if let Some(error) = &self.asking.given_up {
+                for (place, object) in self.places.drain(..).zip(objects) {
+                    outcomes[place] = Some(Err(error.clone().with_uri(&*object.uri)));
+                }
+                return;
+            }
+            let store = self.asking.store;
+            let (engine, backend) = (store.engine(), store.backend());
+            let room = store.open_small().room_for(objects.len(), backend.uploads_max());
+            let (started, some) = (now(), objects.by_ref().take(room.objects).collect());
+            let written = put_window(engine, backend, self.spec, some);
+            self.asking.note(started, &written);
             for (place, outcome) in self.places.drain(..room.objects).zip(written) {
                 outcomes[place] = Some(outcome);
             }
+        }
+    }
+}
+
+/// Asks the medium for one thing after the other, until it answers nothing: whoever waited for all the rest would
+/// wait one timeout for each.
+struct Asking<'a> {
+    store: &'a Store,
+    operation: &'static str,
+    given_up: Option<Error>,
+}
+
+impl Asking<'_> {
+    /// Asks for one object, unless nothing is asked for any more.
+    fn ask<T>(&mut self, uri: &str, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(error) = &self.given_up {
+            return Err(error.clone().with_uri(uri));
+        }
+        let started = now();
+        let outcome = ask();
+        self.note(started, std::slice::from_ref(&outcome));
+        outcome
+    }
+
+    /// Notes what came of what was asked for then.
+    fn note<T>(&mut self, started: Instant, outcomes: &[Result<T>]) {
+        if !outcomes.iter().any(answered) {
+            let silence = now().saturating_duration_since(started);
+            self.given_up = self.store.engine().unanswered(self.operation, silence);
         }
     }
 }
@@ -124,14 +165,19 @@ pub(super) fn get(store: &Store, objects: &[(&str, Option<&str>)]) -> Vec<Result
         let Named { uri, key } = store.object(uri)?;
         Ok(Wanted { uri, key, expected: parsed })
     };
+    let started = now();
     let outcomes = get_each(store.engine(), store.backend(), objects.iter().map(wanted).collect());
+    let mut asking = Asking { store, operation: GET, given_up: None };
+    asking.note(started, &outcomes);
     let read = |(outcome, (uri, expected)): (Result<Option<Bytes>>, &(&str, Option<&str>))| {
         match (outcome, expected) {
             (Ok(Some(bytes)), _) => Ok(bytes),
             (Err(error), _) => Err(error),
             // Larger than a part: its pieces are read in parallel.
-            (Ok(None), Some(expected)) => store.get_with_validation(uri, expected),
-            (Ok(None), None) => store.get(uri),
+            (Ok(None), Some(expected)) => {
+                asking.ask(uri, || store.get_with_validation(uri, expected))
+            }
+            (Ok(None), None) => asking.ask(uri, || store.get(uri)),
         }
     };
     outcomes.into_iter().zip(objects).map(read).collect()
@@ -158,6 +204,8 @@ pub(super) fn delete(store: &Store, uri: &Arc<str>, keys: Vec<String>) -> Result
     swept.map(|()| removed)
 }
 
+const PUT: &str = "put";
+const GET: &str = "get";
 const DELETE: &str = "delete";
 
 /// Objects that one thread removes.

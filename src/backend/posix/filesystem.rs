@@ -63,9 +63,10 @@ pub(super) fn medium(path: &Path) -> Result<Medium> {
     Ok(named(magic_of(stat.filesystem_type())))
 }
 
-/// Of 32 bits on all machines: some give the number with its sign.
+/// Of 32 bits on all machines: some give the number with its sign, and of another type than others.
+#[allow(clippy::unnecessary_cast)]
 fn magic_of(kind: FsType) -> i64 {
-    kind.0 & 0xffff_ffff
+    (kind.0 as i64) & 0xffff_ffff
 }
 
 fn named(magic: i64) -> Medium {
