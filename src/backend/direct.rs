@@ -50,6 +50,10 @@ impl Access for Direct {
             }
         }
     }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
 }
 
 const UNPROVEN: Alignment = Alignment {

@@ -19,4 +19,8 @@ impl Access for Buffered {
     fn prepare(&self, _: &File) -> Result<(Alignment, IoMode)> {
         Ok((Alignment::NONE, IoMode::Buffered))
     }
+
+    fn is_cached(&self) -> bool {
+        true
+    }
 }

@@ -301,6 +301,13 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// Opens an object for reading. `NotFound` if there is none.
     fn open(&self, key: &str, deadline: &Deadline) -> Result<Arc<dyn Source>>;
 
+    /// Opens an object whose turn is to come, and lets the medium begin to read it. `None` where that gains
+    /// nothing, which is the default, or where it fails: it is opened in its turn then.
+    fn open_ahead(&self, key: &str, deadline: &Deadline) -> Option<Arc<dyn Source>> {
+        let _ = (key, deadline);
+        None
+    }
+
     /// What is known of an object. `NotFound` if there is none.
     fn head(&self, key: &str, deadline: &Deadline) -> Result<ObjectMeta>;
 

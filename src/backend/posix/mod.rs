@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::resource::{Resource, getrlimit};
 use rustix::fs::CWD;
 
@@ -37,6 +37,9 @@ use walk::{DirectoryWalk, Select};
 pub(super) trait Access: Send + Sync + std::fmt::Debug {
     /// Prepares an open file for transfers, and tells what they must look like.
     fn prepare(&self, file: &File) -> Result<(Alignment, IoMode)>;
+
+    /// Whether what is read comes from the page cache, so that it can be there before it is asked for.
+    fn is_cached(&self) -> bool;
 }
 
 /// A backend over the mounted filesystems: a key is an absolute path without its first slash.
@@ -99,6 +102,17 @@ impl<A: Access> PosixBackend<A> {
         }
         durable.extend(synced);
         Ok(())
+    }
+
+    fn open_source(&self, key: &str) -> Result<PosixSource> {
+        // Without O_NONBLOCK the open of a named pipe would wait for its writer.
+        let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits();
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path_of(key));
+        let file = file.map_err(|e| Error::from_io("open", e))?;
+        let meta = file.metadata().map_err(|e| Error::from_io("open", e))?;
+        check_regular("open", &meta)?;
+        let (alignment, mode) = self.access.prepare(&file)?;
+        Ok(PosixSource { file, size_bytes: meta.len(), alignment, mode })
     }
 
     fn is_durable(&self, directory: &Path, identity: Option<Identity>) -> bool {
@@ -172,14 +186,18 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
     }
 
     fn open(&self, key: &str, _: &Deadline) -> Result<Arc<dyn Source>> {
-        // Without O_NONBLOCK the open of a named pipe would wait for its writer.
-        let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits();
-        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path_of(key));
-        let file = file.map_err(|e| Error::from_io("open", e))?;
-        let meta = file.metadata().map_err(|e| Error::from_io("open", e))?;
-        check_regular("open", &meta)?;
-        let (alignment, mode) = self.access.prepare(&file)?;
-        Ok(Arc::new(PosixSource { file, size_bytes: meta.len(), alignment, mode }))
+        Ok(Arc::new(self.open_source(key)?))
+    }
+
+    fn open_ahead(&self, key: &str, _: &Deadline) -> Option<Arc<dyn Source>> {
+        if !self.access.is_cached() {
+            return None;
+        }
+        let source = self.open_source(key).ok()?;
+        // A hint, of which the kernel heeds about one MiB.
+        let bytes = i64::try_from(source.size_bytes).ok()?;
+        posix_fadvise(&source.file, 0, bytes, PosixFadviseAdvice::POSIX_FADV_WILLNEED).ok()?;
+        Some(Arc::new(source))
     }
 
     fn head(&self, key: &str, _: &Deadline) -> Result<ObjectMeta> {
@@ -408,6 +426,10 @@ mod tests {
     impl Access for Plain {
         fn prepare(&self, _: &File) -> Result<(Alignment, IoMode)> {
             Ok((Alignment::NONE, IoMode::Buffered))
+        }
+
+        fn is_cached(&self) -> bool {
+            true
         }
     }
 
