@@ -91,7 +91,8 @@
 #![doc = include_str!("guarantees.md")]
 //!
 //! Assumed of a local filesystem: `fdatasync` and `fsync` return after the data is on stable storage and report a
-//! failed write (a failed sync is final here, never tried again); a rename is atomic, and durable after the `fsync`
+//! failed write (the object whose sync failed is given up, and its sync is not tried again); a directory whose sync
+//! failed fails the next one too, as with a journal that was aborted; a rename is atomic, and durable after the `fsync`
 //! of its directory; a read that starts after a write ended sees it. Of a server: that it keeps what it has
 //! answered for, and lists it from then on.
 //!
@@ -138,8 +139,9 @@
 //! directory. [`ObjectStore::put_many`] takes each step for a window of objects before the next: all are
 //! created and written, and their writeback is begun; all are synced; all get their names; each directory is
 //! synced once; then the call returns. So many share a commit of the journal. A window has at most 512 objects,
-//! 128 MiB, and no two objects of one name, and all windows of a store have a quarter of the process's
-//! descriptors: each takes half of what the others have left. Each object is whole or
+//! 128 MiB, and no two objects of one name, and the objects under way of all windows of a store are
+//! at most a quarter of the process's descriptors, of which each takes two at most; a window takes half of what the
+//! others have left, and one at the least. Of a medium that answers nothing no further window is asked. Each object is whole or
 //! absent for itself, and the call tells of each what became of it. The policy stands in `writer/many.rs`,
 //! once for all media: a backend gives the steps (`Upload::settle`, `Upload::publish`, `Names::sync`), and its
 //! `commit` is these. Servers take a small object whole, so there the requests go out side by side.

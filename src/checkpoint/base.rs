@@ -1,6 +1,7 @@
 //! The base: where its keys are, how its small documents are read and written, and the threads that
 //! wait on many objects at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -61,6 +62,14 @@ impl Base {
         Err(Error::new(ErrorKind::Corrupt, "follow links", detail)
             .with_uri(self.base_uri())
             .with_remedy("put what it points to in its place, or remove the link"))
+    }
+
+    /// Refuses to write objects into folders that lie outside of the base by a symbolic link: no reader would
+    /// look for them there. (What stands under an object's own name, the create-only write refuses.)
+    pub fn check_folders_of<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let folder = |key: &'a str| Some(key.rsplit_once('/')?.0);
+        let folders: BTreeSet<&str> = keys.into_iter().filter_map(folder).collect();
+        self.check_within(folders)
     }
 
     /// All objects of a folder and the folders below it, with their keys.

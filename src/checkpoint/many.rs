@@ -59,6 +59,12 @@ impl CheckpointStore {
                 Err(error) => Some(Err(error)),
             });
         }
+        if let Err(error) = self.base.check_folders_of(together.iter().map(|(_, _, key, _)| &**key))
+        {
+            for (place, _, _, uri) in together.drain(..) {
+                outcomes[place] = Some(Err(error.clone().with_uri(uri)));
+            }
+        }
         let objects: Vec<(&str, &[u8])> =
             together.iter().map(|(place, _, _, uri)| (uri.as_str(), shards[*place].1)).collect();
         let checksum = store.config().checksum().map(|_| Algorithm::Crc32c);
@@ -86,9 +92,13 @@ impl CheckpointStore {
         world_size: u32,
         shards: &[ShardMeta],
     ) -> Vec<Result<()>> {
+        // All of them are in one folder.
+        let key = shards.first().map(|shard| layout.receipt_key(shard.rank));
+        let within = self.base.check_folders_of(key.as_deref());
         let document = |shard: &ShardMeta| -> Result<(String, Vec<u8>)> {
             self.writer(world_size, shard.rank)?;
             check_save(layout, shard)?;
+            within.clone()?;
             let text = Receipt::new(layout, world_size, shard).to_json();
             Ok((self.base.uri(&layout.receipt_key(shard.rank)), text))
         };

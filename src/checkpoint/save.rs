@@ -75,7 +75,7 @@ impl Writer {
     ///
     /// # Errors
     /// `AlreadyExists` if this rank's shard of this save was sent already (asked now, and decided
-    /// when the writer is finalized); as
+    /// when the writer is finalized); `Corrupt` if its folder is a symbolic link out of the base; as
     /// [`ObjectStore::get_writer`](crate::ObjectStore::get_writer).
     pub fn get_shard_writer(&self, layout: &KeyLayout) -> Result<(Box<dyn ObjectWriter>, String)> {
         self.open_shard(layout, None)
@@ -101,6 +101,7 @@ impl Writer {
     ) -> Result<(Box<dyn ObjectWriter>, String)> {
         let key = layout.shard_key(self.rank);
         let uri = self.base.uri(&key);
+        self.base.check_folders_of([key.as_str()])?;
         // Create-only holds at the end; asking now spares a resent shard its whole way.
         if self.base.store.exists(&uri)? {
             return Err(self.sent_already("open shard").with_uri(uri));

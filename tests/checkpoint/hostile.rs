@@ -436,10 +436,9 @@ fn links_in_every_place_are_harmless() {
             let outside = || fs::read_dir(scratch.join("outside")).unwrap().count();
             assert_eq!(outside(), 1, "{what}");
             let saved = f.checkpoints.save(9, 0, "generic", b"data", None);
-            // A shard may have gone out by the link, but then it is no checkpoint.
             let leads_out = to == "outside" && ["shards", "manifests"].contains(&place);
             assert!(!leads_out || saved.is_err(), "{what}: {saved:?}");
-            assert!(outside() == 1 || place == "shards", "{what}");
+            assert_eq!(outside(), 1, "{what}");
             let kept = fs::read(scratch.join("outside/rank-1.bin")).unwrap();
             assert_eq!(kept, b"of the outside", "{what}");
             figures::add("hostile inputs", 1);

@@ -121,13 +121,38 @@ fn gc_does_not_walk_out_of_the_base() {
 }
 
 #[test]
-fn a_save_through_a_link_that_leads_out_is_refused_before_its_manifest() {
-    let (f, _, _scratch) = linked(Medium::File, "shards");
+fn nothing_is_written_through_a_link_that_leads_out() {
+    let f = fixture(Medium::File);
     let layout = f.checkpoints.layout(4, "x".parse().unwrap());
-    let writer = f.checkpoints.writer(1, 0).unwrap();
+    let writer = f.checkpoints.writer(2, 0).unwrap();
+    let other = f.checkpoints.writer(2, 1).unwrap();
     let shard = writer.put_shard(&layout, b"data").unwrap();
-    refused(writer.finalize_checkpoint(&layout, "generic", 0, vec![shard], None), "shards");
+    let shards = vec![shard.clone(), other.put_shard(&layout, b"more").unwrap()];
+    let scratch = tempfile::tempdir().unwrap();
+    let (inside, outside) = (f.directory().unwrap().join("shards"), scratch.path().join("moved"));
+    move_all(&inside, &outside);
+    symlink(&outside, &inside).unwrap();
+
+    refused(other.put_shard(&layout, b"more"), "shards");
+    for outcome in f.checkpoints.put_shards(&layout, 2, &[(0, b"zero"), (1, b"one")]) {
+        refused(outcome, "shards");
+    }
+    // What was written before the link was there is no checkpoint.
+    refused(writer.finalize_checkpoint(&layout, "generic", 0, shards, None), "shards");
+    assert_eq!(files_below(&outside), 2);
     assert!(!f.exists(&layout.manifest_key()));
+
+    let receipts = layout.receipt_key(0);
+    let (folder, _) = receipts.split_once('/').unwrap();
+    let (inside, outside) = (f.directory().unwrap().join(folder), scratch.path().join("receipts"));
+    fs::create_dir(&outside).unwrap();
+    let _ = fs::remove_dir_all(&inside);
+    symlink(&outside, &inside).unwrap();
+    refused(writer.write_receipt(&layout, &shard), folder);
+    for outcome in f.checkpoints.write_receipts(&layout, 2, &[shard]) {
+        refused(outcome, folder);
+    }
+    assert_eq!(files_below(&outside), 0);
 }
 
 #[test]
