@@ -221,6 +221,33 @@ fn forgotten() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::config::Config;
+    use crate::uri::Location;
+    use std::time::Duration;
+
+    #[test]
+    fn a_medium_that_answers_nothing_is_not_asked_again() {
+        let timeout = Duration::from_millis(40);
+        let (uri, config) = ("mem://asking/x", Config::builder().timeout(timeout).build().unwrap());
+        let backend = Arc::new(MemoryBackend::new("asking"));
+        let store = Store::with_backend(&Location::parse(uri).unwrap(), &config, backend);
+        let mut asking = Asking { store: &store, operation: PUT, given_up: None };
+        let mut ask = |kind, takes| {
+            let mut asked = false;
+            let outcome = asking.ask(uri, || {
+                asked = true;
+                std::thread::sleep(takes);
+                Err::<(), _>(Error::new(kind, PUT, "on purpose"))
+            });
+            outcome.unwrap_err();
+            asked
+        };
+        // A late answer is one, and a failure that comes at once says little.
+        assert!(ask(ErrorKind::NotFound, timeout) && ask(ErrorKind::Unavailable, Duration::ZERO));
+        assert!(ask(ErrorKind::TimedOut, timeout));
+        assert!(!ask(ErrorKind::TimedOut, timeout), "the medium was asked once more");
+    }
 
     #[test]
     fn calls_share_what_may_be_open() {

@@ -20,6 +20,10 @@ const PASSES: usize = 3;
 
 const WAYS: [&str; 3] = ["write_chunk", "write_borrowed", "read_into"];
 
+/// Many small objects in one call: so many, and twice as many. More than are opened ahead.
+const MANY: [&str; 2] = ["put_many", "get_many"];
+const OBJECTS: usize = 24;
+
 /// Where the names of what is done next seem to lie.
 const MARK: &str = "/syncline-guards-mark/";
 
@@ -80,6 +84,69 @@ fn of_part(medium: &str, way: &str) -> Bound {
     Bound { exact, loose }.with_threads()
 }
 
+/// What one small object of many costs, which share a folder.
+fn of_one_of_many(medium: &str, way: &str) -> Bound {
+    let exact: &[(&str, usize)] = match (medium, way) {
+        // The folder is synced once for all of them.
+        ("file", "put_many") => &[
+            ("getpid", 2),
+            ("statx", 4),
+            ("openat", 1),
+            ("getrandom", 1),
+            ("pwrite64", 1),
+            ("sync_file_range", 1),
+            ("fdatasync", 1),
+            ("renameat", 1),
+            ("close", 1),
+            ("fcntl", 1),
+        ],
+        ("direct", "put_many") => &[
+            ("getpid", 3),
+            ("statx", 5),
+            ("openat", 1),
+            ("getrandom", 1),
+            ("pwrite64", 1),
+            ("ftruncate", 1),
+            ("fdatasync", 1),
+            ("renameat", 1),
+            ("close", 1),
+            ("fcntl", 3),
+        ],
+        // The kernel is told of each file before it is read.
+        ("file", _) => &[
+            ("openat", 1),
+            ("statx", 1),
+            ("fadvise64", 1),
+            ("pread64", 1),
+            ("close", 1),
+            ("fcntl", 1),
+        ],
+        // Into memory with the alignment that is asked for, a page for each; a buffer takes the unaligned end.
+        ("direct", _) => &[
+            ("getpid", 1),
+            ("openat", 1),
+            ("statx", 2),
+            ("mmap", 1),
+            ("munmap", 1),
+            ("pread64", 2),
+            ("close", 1),
+            ("fcntl", 3),
+        ],
+        (_, "put_many") => &[("getrandom", 1), ("sendto", 2), ("ioctl", 2), ("setsockopt", 1)],
+        _ => &[("sendto", 1)],
+    };
+    Bound { exact: exact.to_vec(), loose: answer(medium) }.with_threads()
+}
+
+/// What it takes to hear an answer.
+fn answer(medium: &str) -> Vec<(&'static str, usize)> {
+    if is_server(medium) {
+        vec![("recvfrom", UPLOAD_RECVFROM_MAX), ("poll", UPLOAD_POLL_MAX)]
+    } else {
+        vec![]
+    }
+}
+
 /// What is done once costs so much. `fcntl` is std's look at each descriptor that is closed (this profile
 /// alone), and two for O_DIRECT.
 fn of_object(medium: &str, what: &str) -> Bound {
@@ -118,12 +185,7 @@ fn of_object(medium: &str, what: &str) -> Bound {
         }
         _ => panic!("{medium} {what}"),
     };
-    let loose = if is_server(medium) {
-        vec![("recvfrom", UPLOAD_RECVFROM_MAX), ("poll", UPLOAD_POLL_MAX)]
-    } else {
-        vec![]
-    };
-    Bound { exact: exact.to_vec(), loose }.with_threads()
+    Bound { exact: exact.to_vec(), loose: answer(medium) }.with_threads()
 }
 
 fn is_server(medium: &str) -> bool {
@@ -166,6 +228,14 @@ pub fn child(medium: &str, endpoint: &str) {
         for _ in 0..PASSES {
             for parts in [PARTS, 2 * PARTS] {
                 marked(&format!("{way} {parts}"), || run(&mut work, way, parts));
+            }
+        }
+    }
+    for way in MANY {
+        work.many(way, 2 * OBJECTS);
+        for _ in 0..PASSES {
+            for objects in [OBJECTS, 2 * OBJECTS] {
+                marked(&format!("{way} {objects}"), || work.many(way, objects));
             }
         }
     }
@@ -245,6 +315,10 @@ fn calls_are_these(medium: &str) {
     for way in WAYS {
         let [few, many] = [PARTS, 2 * PARTS].map(|parts| &calls[&format!("{way} {parts}")]);
         of_part(medium, way).hold(&beyond(few, many), PARTS, &format!("{medium} {way}"));
+    }
+    for way in MANY {
+        let [few, many] = [OBJECTS, 2 * OBJECTS].map(|count| &calls[&format!("{way} {count}")]);
+        of_one_of_many(medium, way).hold(&beyond(few, many), OBJECTS, &format!("{medium} {way}"));
     }
     for what in [PUT, STAT] {
         of_object(medium, what).hold(&calls[what], 1, &format!("{medium} {what}"));

@@ -115,6 +115,22 @@ impl Work {
         }
     }
 
+    /// Writes, or reads, so many small objects of one folder in one call.
+    pub fn many(&self, way: &str, count: usize) {
+        let uris: Vec<String> = (0..count).map(|n| self.uri(&format!("many/{n}"))).collect();
+        let data = &self.part[..1000];
+        if way == "put_many" {
+            let objects: Vec<(&str, &[u8])> = uris.iter().map(|uri| (&**uri, data)).collect();
+            let written = self.store.put_many(&objects, WriteOptions::default());
+            written.into_iter().for_each(|object| drop(object.unwrap()));
+        } else {
+            let wanted: Vec<(&str, Option<&str>)> = uris.iter().map(|uri| (&**uri, None)).collect();
+            for read in self.store.get_many(&wanted) {
+                assert_eq!(read.unwrap(), data);
+            }
+        }
+    }
+
     /// Writes a small object.
     pub fn put_small(&self, name: &str) {
         self.store.put(&self.uri(name), &self.part[..1000]).unwrap();

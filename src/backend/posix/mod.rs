@@ -194,7 +194,7 @@ impl<A: Access + 'static> Backend for PosixBackend<A> {
             return None;
         }
         let source = self.open_source(key).ok()?;
-        // A hint, of which the kernel heeds about one MiB.
+        // A hint, of which the kernel heeds as much as it reads at once.
         let bytes = i64::try_from(source.size_bytes).ok()?;
         posix_fadvise(&source.file, 0, bytes, PosixFadviseAdvice::POSIX_FADV_WILLNEED).ok()?;
         Some(Arc::new(source))

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::ObjectMeta;
+use crate::limits::BATCH_OBJECTS_MAX;
 use crate::store::WriteOptions;
 
 const OBJECTS: usize = 4;
@@ -103,6 +104,33 @@ fn a_stalled_batch_returns_memory_only_when_nobody_looks_at_it() {
             drop(store);
             assert!(!plan.saw_poison.load(Ordering::SeqCst), "a thread looked at returned memory");
         }
+    });
+}
+
+/// What comes after what stood still would do so for as long, again and again.
+#[test]
+fn windows_after_one_that_stood_still_are_not_begun() {
+    over_media(|base, inner| {
+        let plan = FaultPlan::new(Fault::Stall, 0);
+        let store = faulty(base, inner, small().timeout(TIMEOUT), &plan);
+        let uris: Vec<String> = (0..2 * BATCH_OBJECTS_MAX).map(|n| format!("{base}/{n}")).collect();
+        let large = vec![1; 2 * PART];
+        let mut objects: Vec<(&str, &[u8])> =
+            uris.iter().map(|uri| (uri.as_str(), &b"x"[..])).collect();
+        objects.insert(BATCH_OBJECTS_MAX, (base, &large));
+        let outcomes = store.put_many(&objects, WriteOptions::default());
+        plan.release();
+        let begun = |outcome: &Result<ObjectMeta>| {
+            let error = outcome.as_ref().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            !error.to_string().contains("so this was not begun")
+        };
+        let begun: Vec<usize> = (0..outcomes.len()).filter(|n| begun(&outcomes[*n])).collect();
+        assert!(
+            !begun.is_empty() && begun.len() <= BATCH_OBJECTS_MAX,
+            "{} were begun",
+            begun.len()
+        );
     });
 }
 
