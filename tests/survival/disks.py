@@ -84,8 +84,8 @@ class Base:
         arguments = ["save", *files, self.uri, "--step", step, "--part-size", "1MiB", *compress, *options]
         return common.start(arguments, self.before), arguments
 
-    def save(self, step, kind):
-        process, arguments = self.start(step, kind)
+    def save(self, step, kind, *options):
+        process, arguments = self.start(step, kind, *options)
         done = common.finish(process, arguments)
         if done.status == 0:
             self.required.add(step)
@@ -195,20 +195,19 @@ def every_little_room(base):
 
 
 def read_only_before(base):
-    base.save_ok(1, "large")
+    for step in (1, 2):
+        base.save_ok(step, "large")
     base.disk.remount("ro")
     try:
         for command in (["put", __file__, f"{base.uri}/objects/x"], ["prune", base.uri, "--keep", "1"]):
-            done = run(*command)
-            if command[0] == "put":
-                expect_refused(done, "Read-only file system", "mounted read-only")
-        expect_refused(base.save(2, "large"), "Read-only file system", "mounted read-only")
+            expect_refused(run(*command), "Read-only file system", "mounted read-only")
+        expect_refused(base.save(3, "large"), "Read-only file system", "mounted read-only")
         fault()
         base.check()
         expect(base.leftovers() == set(), "leftovers of a save that wrote nothing")
     finally:
         base.disk.remount("rw")
-    base.save_ok(3, "large")
+    base.save_ok(4, "large")
     base.check()
 
 
@@ -298,7 +297,8 @@ def goes_away(base):
 
 def shows_syncs_left_out(base):
     """The test above can fail: a save whose syncs are told to be done and are not is lost."""
-    mounts.shell("strace", "-V")
+    with mounts.offered():
+        mounts.shell("strace", "-V")
     base.save_ok(1, "large")
     for _ in range(5):
         step = base.next_step()
@@ -318,6 +318,26 @@ def go_down(disk):
         fcntl.ioctl(root, GOING_DOWN, struct.pack("I", WITHOUT_JOURNAL))
     finally:
         os.close(root)
+
+
+def works_in_user_space(base, plain):
+    """A filesystem in a process: all works, and it is told beforehand that no power cut is withstood for sure."""
+    caution = f"syncline: {base.uri}: on fuse it is not promised that a save survives a power cut"
+    for kind in ("large", "small", "compressed", "tiny"):
+        done = base.save(base.next_step(), kind)
+        expect(done.status == 0 and done.err.count(caution) == 1, lambda: f"no caution: {done}")
+        base.check()
+    expect("not promised" in run("put", __file__, f"{base.uri}-object").err, "put tells nothing")
+    expect(base.leftovers() == set(), lambda: f"left behind: {base.leftovers()}")
+    ok("prune", base.uri, "--keep", "1")
+    base.required = {max(base.required)}
+    base.check()
+    # The same folder, without the process between.
+    behind = Base(plain, base.scheme, base.memory)
+    behind.kinds, behind.required = dict(base.kinds), base.required
+    done = behind.save(behind.next_step(), "tiny")
+    expect(done.status == 0 and "promised" not in done.err, lambda: f"a caution on a local disk: {done}")
+    behind.check()
 
 
 class Driver:
@@ -362,6 +382,17 @@ class Driver:
         except mounts.NotHere as why:
             self.not_run(title, why)
 
+    def in_user_space(self):
+        plain, root = self.scratch / "behind", self.scratch / "in-user-space"
+        try:
+            with mounts.in_user_space(common.empty(plain), root):
+                for scheme in SCHEMES:
+                    base = Base(root, scheme, self.memory)
+                    self.case(f"in user space: works and warns, {scheme}://", works_in_user_space, base, plain)
+                    base.clear()
+        except mounts.NotHere as why:
+            self.not_run("a filesystem in user space", why)
+
     def failing_calls(self):
         if why := errors.available(self.memory):
             self.not_run("calls that fail", why)
@@ -397,6 +428,7 @@ def main():
             driver.not_run("real disks", lacking)
         else:
             driver.disks()
+            driver.in_user_space()
     figure("disk faults", faults)
     return driver.results.close()
 

@@ -375,6 +375,8 @@ def main():
         print(f"{storage.name}: " + ", ".join(f"{count} {name}" for name, count in storage.counts.items()))
         for name, count in storage.counts.items():
             total[name] = total.get(name, 0) + count
+    wanted = KILLS // len(all_storages) * len(all_storages)
+    results.case("all kills were made", expect, total["kills"] == wanted, f"{total['kills']} of {wanted}")
     figure("kills survived", total["kills"])
     figure("saves that had finished", total["saves finished"])
     figure("leftovers found", total["leftovers"])

@@ -4,6 +4,7 @@ They are mounted in a mount namespace of the driver's own, and loop devices are 
 when the driver ends, however it ends, all of them are gone.
 """
 
+import contextlib
 import errno
 import os
 import pathlib
@@ -12,7 +13,7 @@ import sys
 import time
 
 import common
-from common import expect
+from common import Broken, expect
 
 # Set by `enter_namespace` for the driver inside it.
 MARK = "SYNCLINE_TEST_NAMESPACE"
@@ -23,15 +24,23 @@ class NotHere(Exception):
 
 
 def shell(*command):
-    """Runs a system program; returns what it says. One that fails is something this machine does not offer."""
+    """Runs a system program, which must succeed; returns what it says."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=common.STUCK_S)
     except FileNotFoundError:
-        raise NotHere(f"there is no program {words[0]}") from None
-    if done.returncode != 0:
-        raise NotHere(f"{' '.join(words)}: {done.stderr.strip() or done.returncode}")
+        raise Broken(f"there is no program {words[0]}") from None
+    expect(done.returncode == 0, lambda: f"{' '.join(words)}: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def offered():
+    """A program that fails in the `with` block is something this machine does not offer, and no failure."""
+    try:
+        yield
+    except Broken as why:
+        raise NotHere(str(why)) from None
 
 
 def enter_namespace():
@@ -41,7 +50,8 @@ def enter_namespace():
         return None
     for flag in ("-m", "-rm"):
         try:
-            shell("unshare", flag, "mount", "-t", "tmpfs", "tmpfs", "/mnt")
+            with offered():
+                shell("unshare", flag, "mount", "-t", "tmpfs", "tmpfs", "/mnt")
         except NotHere as error:
             why = error
             continue
@@ -65,7 +75,8 @@ class Disk:
             with open(self.image, "wb") as image:
                 image.truncate(self.size_mib << 20)
         try:
-            self.mount(make=True)
+            with offered():
+                self.mount(make=True)
         except BaseException:
             self.__exit__()
             raise
@@ -123,6 +134,17 @@ class Disk:
                     expect(error.errno == errno.ENOSPC, lambda: str(error))
                     file.truncate(0)
                     wanted -= 64 << 10
+
+
+@contextlib.contextmanager
+def in_user_space(source, root):
+    """A folder as a filesystem in a process shows it (FUSE), which ends when it is unmounted."""
+    with offered():
+        shell("bindfs", source, common.empty(root))
+    try:
+        yield
+    finally:
+        shell("umount", "--lazy", root)
 
 
 def tmpfs(folder, size_mib=40, **inodes):
