@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use syncline::HttpConfig;
 
 use crate::figures;
-use crate::jobs::{Job, Medium, close, prepare};
+use crate::jobs::{Done, Job, Medium, close, prepare};
 use crate::judge::judge;
 use crate::scripted::{Fault, Step};
 use crate::service::{Service, Snapshot};
@@ -60,6 +60,7 @@ fn each_request(scheme: &str, job: Job) {
             let what = format!("{scheme} {job:?} cut {point:?} {at}: {outcome:?}");
             close(checkpoints, &what);
             service.unhook();
+            assert!(!matches!(outcome, Ok(Done::Some)), "{what}");
             judge(&service, job, outcome.is_ok(), &what);
             if made.load(Ordering::SeqCst) <= at {
                 outcome.unwrap_or_else(|e| panic!("nothing was cut: {e}"));

@@ -37,6 +37,14 @@ pub enum Job {
     Gc,
 }
 
+/// What a job that did not fail says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    All,
+    /// It kept what it could not be sure of.
+    Some,
+}
+
 /// A place for a base, seen from behind the client.
 pub trait Medium {
     fn base(&self) -> String;
@@ -108,16 +116,29 @@ impl Job {
         }
     }
 
-    pub fn run(self, checkpoints: &CheckpointStore) -> Result<()> {
+    /// The steps of which nothing is left when it is done.
+    pub fn removes(self) -> &'static [u64] {
         match self {
-            Job::Save => save(checkpoints, NEW),
+            Job::Save | Job::Compressed | Job::Overwrite => &[],
+            Job::Prune => &[1],
+            Job::Gc => &[INTERRUPTED],
+        }
+    }
+
+    pub fn run(self, checkpoints: &CheckpointStore) -> Result<Done> {
+        let all_if = |all| if all { Done::All } else { Done::Some };
+        match self {
+            Job::Save => save(checkpoints, NEW).map(|()| Done::All),
             Job::Compressed => {
                 let compression = Compression::zstd(1)?;
-                save(&checkpoints.clone().with_compression(compression), NEW)
+                save(&checkpoints.clone().with_compression(compression), NEW).map(|()| Done::All)
             }
-            Job::Overwrite => write_notes(checkpoints, 2),
-            Job::Prune => checkpoints.prune(1).map(drop),
-            Job::Gc => checkpoints.gc(Duration::ZERO, true).map(drop),
+            Job::Overwrite => write_notes(checkpoints, 2).map(|()| Done::All),
+            Job::Prune => checkpoints.prune(1).map(|report| all_if(report.kept.len() <= 1)),
+            Job::Gc => {
+                let report = checkpoints.gc(Duration::ZERO, true)?;
+                Ok(all_if(!report.garbage.iter().any(|garbage| garbage.recent)))
+            }
         }
     }
 }
@@ -140,7 +161,7 @@ pub fn save(checkpoints: &CheckpointStore, step: u64) -> Result<()> {
     finalizer.finalize_distributed_checkpoint(&layout, "x", 0, None, Duration::ZERO).map(drop)
 }
 
-fn layout(checkpoints: &CheckpointStore, step: u64) -> KeyLayout {
+pub fn layout(checkpoints: &CheckpointStore, step: u64) -> KeyLayout {
     let ts: Timestamp = "20261122-120000-000".parse().unwrap();
     checkpoints.layout(step, ts)
 }

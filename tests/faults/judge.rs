@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syncline::checkpoint::{CheckpointStore, GarbageKind, GcReport};
 
-use crate::jobs::{AGE, Job, Medium, NOTES, notes, save, shards, steps_before};
+use crate::jobs::{AGE, Job, Medium, NOTES, layout, notes, save, shards, steps_before};
 
 /// The step that is saved afterwards.
 const LATER: u64 = 9;
@@ -18,6 +18,9 @@ pub fn judge(medium: &dyn Medium, job: Job, done: bool, what: &str) {
     judge_checkpoints(&checkpoints, job, done, what);
     judge_notes(medium, &checkpoints, job, done, what);
     judge_garbage(medium, &checkpoints, &checkpoints.gc(Duration::ZERO, false).unwrap(), what);
+    if done {
+        judge_removed(medium, &checkpoints, job, what);
+    }
     // Life goes on.
     medium.age(AGE);
     save(&checkpoints, LATER).unwrap_or_else(|e| panic!("{what}: the next save: {e}"));
@@ -100,6 +103,21 @@ fn judge_garbage(
     let known: BTreeSet<String> = keys.iter().map(|key| checkpoints.uri(key)).collect();
     let begun = found.difference(&known).count();
     assert_eq!(begun, medium.unfinished(), "{what}: gc found {found:#?}");
+}
+
+/// What the job was to remove is gone.
+#[track_caller]
+fn judge_removed(medium: &dyn Medium, checkpoints: &CheckpointStore, job: Job, what: &str) {
+    for step in job.removes() {
+        let shard = layout(checkpoints, *step).shard_key(0);
+        // Beside the shards it is in the names of the receipts, the manifest and what is temporary.
+        let save = shard.split('/').nth(1).unwrap();
+        let left: Vec<_> = medium.keys().into_iter().filter(|key| key.contains(save)).collect();
+        assert!(left.is_empty(), "{what}: it was done, and there are {left:?}");
+    }
+    if job == Job::Gc && medium.removes_unfinished() {
+        assert_eq!(medium.unfinished(), 0, "{what}: it was done");
+    }
 }
 
 /// The keys of all that the checkpoints need, and of what is no checkpoint's.

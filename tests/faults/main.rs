@@ -26,6 +26,8 @@ mod program;
 mod s3_model;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/seed.rs"]
+mod seed;
 #[path = "../support/service.rs"]
 mod service;
 #[path = "../support/side_by_side.rs"]

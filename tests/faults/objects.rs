@@ -1,7 +1,6 @@
 //! Every request of an upload fails in every way: once, and always.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use syncline::{
@@ -16,8 +15,8 @@ use crate::scripted::Request;
 use crate::service::Service;
 use crate::side_by_side::side_by_side;
 use crate::ways::{
-    ATTEMPTS, Way, assert_told, attempts_at, disturb, disturb_if, hangs, http, in_every_way,
-    is_patient, is_terminal, status_403, takes_effect,
+    Way, assert_told, attempts_at, disturb_if, hangs, http, in_every_way, is_patient, is_terminal,
+    status_403, takes_effect,
 };
 
 const NAME: &str = "object";
@@ -138,7 +137,6 @@ fn fails_once(scheme: &str, way: Way, _: usize) {
             let patient = operations.iter().rposition(|operation| is_patient(operation));
             cases.retain(|(at, _)| Some(*at) != patient);
         }
-        figures::add("faults injected", cases.len() as u64);
         side_by_side(cases, |(at, failing)| fails_once_at(scheme, way, &data, at, failing));
     }
 }
@@ -146,10 +144,10 @@ fn fails_once(scheme: &str, way: Way, _: usize) {
 fn fails_once_at(scheme: &str, way: Way, data: &[u8], at: usize, failing: &str) {
     let rig = Rig::new(scheme, |s| s);
     let fault = way(&rig.service);
-    let made = disturb(&rig.service, &fault, at, false);
+    let disturbed = disturb_if(&rig.service, fault.clone(), move |number, _| number == at);
     let what = format!("{scheme} request {at}, {failing}");
     let written = rig.write(data, true);
-    assert!(made.load(Ordering::SeqCst) > at, "{what}: nothing failed");
+    assert_eq!(disturbed.faults(), 1, "{what}: nothing failed");
     match written {
         Err(error) if is_terminal(&fault) => {
             assert_told(&error, &fault, &what);
@@ -169,6 +167,7 @@ fn fails_once_at(scheme: &str, way: Way, data: &[u8], at: usize, failing: &str) 
         }
     }
     in_time(move || drop(rig));
+    figures::add("faults injected", 1);
 }
 
 /// Fails every request of one kind.
@@ -177,7 +176,6 @@ fn fails_always(scheme: &str, way: Way, _: usize) {
         "s3" => &[("Put", 0), ("Create", 1), ("UploadPart", 1), ("Complete", 1)],
         _ => &[("Put", 0), ("PutBlock", 1), ("PutBlockList", 1)],
     };
-    figures::add("faults injected", u64::from(ATTEMPTS) * kinds.len() as u64);
     side_by_side(kinds, |(failing, size)| fails_always_of(scheme, way, failing, *size));
 }
 
@@ -188,7 +186,7 @@ fn fails_always_of(scheme: &str, way: Way, failing: &str, size: usize) {
     let rig = Rig::new(scheme, |settings| settings.timeout(timeout));
     let data = noise(rig.sizes()[size], 3);
     let is_it = of_kind(scheme, failing);
-    disturb_if(&rig.service, fault.clone(), move |_, request| is_it(request));
+    let disturbed = disturb_if(&rig.service, fault.clone(), move |_, request| is_it(request));
     let what = format!("{scheme} {failing}");
     let outcome = rig.write(&data, false);
     let commits = failing == "Put" || is_patient(failing);
@@ -220,6 +218,7 @@ fn fails_always_of(scheme: &str, way: Way, failing: &str, size: usize) {
     }
     rig.assert_found(&what);
     rig.assert_usable();
+    figures::add("faults injected", disturbed.faults() as u64);
 }
 
 /// Whether a request is of this kind and about the test's object.

@@ -155,25 +155,40 @@ pub fn is_patient(operation: &str) -> bool {
     ["Complete", "PutBlockList"].contains(&operation)
 }
 
-/// Does this to the `at`-th request, from 0, or from it on. Returns how many there were.
-pub fn disturb(service: &Service, fault: &Fault, at: usize, for_good: bool) -> Arc<AtomicUsize> {
-    let fault = fault.clone();
-    disturb_if(service, fault, move |number, _| if for_good { number >= at } else { number == at })
+/// What a service was asked for while it was disturbed.
+#[derive(Debug, Default)]
+pub struct Disturbed {
+    requests: AtomicUsize,
+    faults: AtomicUsize,
 }
 
-/// Does this to the requests, numbered from 0, of which `wanted` says so. Returns how many there were.
+impl Disturbed {
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Requests that failed.
+    pub fn faults(&self) -> usize {
+        self.faults.load(Ordering::SeqCst)
+    }
+}
+
+/// Does this to the requests, numbered from 0, of which `wanted` says so.
 pub fn disturb_if(
     service: &Service,
     fault: Fault,
     wanted: impl Fn(usize, &Request) -> bool + Send + Sync + 'static,
-) -> Arc<AtomicUsize> {
-    let made = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&made);
+) -> Arc<Disturbed> {
+    let disturbed = Arc::new(Disturbed::default());
+    let counts = Arc::clone(&disturbed);
     service.on_request(move |_, request| {
-        let number = counter.fetch_add(1, Ordering::SeqCst);
-        wanted(number, request).then(|| fitting(&fault, request))
+        let number = counts.requests.fetch_add(1, Ordering::SeqCst);
+        wanted(number, request).then(|| {
+            counts.faults.fetch_add(1, Ordering::SeqCst);
+            fitting(&fault, request)
+        })
     });
-    made
+    disturbed
 }
 
 /// An answer without a body is not cut in its middle: what its head says of the length is of the object.
