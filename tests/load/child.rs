@@ -3,7 +3,7 @@
 #[path = "../support/child.rs"]
 mod support;
 
-pub use support::{run, tell};
+pub use support::{run, run_for, tell};
 
 #[test]
 fn child() {

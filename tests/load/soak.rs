@@ -7,6 +7,7 @@ mod faults;
 mod jobs;
 mod resources;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,16 +38,23 @@ fn soak(place: Place) {
         Some(fault)
     });
     let task = format!("soak {medium} {} {} {millis} {seed}", place.base, place.url);
-    let told = program::run(&[], &task);
+    let told = program::run_for(Duration::from_secs(seconds), &[], &task);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for line in &told {
         let (name, number) = line.rsplit_once(' ').unwrap();
-        figures::add(&format!("soak: {name}"), number.parse().unwrap());
+        counts.insert(name, number.parse().unwrap());
     }
     // Those of servers; the child tells those of files.
     if place.server().is_some() {
-        figures::add("soak: faults injected", injected.load(Ordering::Relaxed));
+        counts.insert("faults injected", injected.load(Ordering::Relaxed));
     }
-    println!("{medium}: {told:?}, {} faults of the server", injected.load(Ordering::Relaxed));
+    println!("{medium}: {counts:?}");
+    for must in jobs::MUST.into_iter().chain(["faults injected"]) {
+        assert!(counts.get(must).is_some_and(|count| *count > 0), "{medium} without {must}");
+    }
+    for (name, count) in counts {
+        figures::add(&format!("soak: {name}"), count);
+    }
 }
 
 #[test]

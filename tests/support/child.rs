@@ -4,9 +4,17 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// What the child is to do.
 const TASK: &str = "SYNCLINE_TEST_TASK";
+
+/// No task takes so long that is not told to: beyond it, the child hangs.
+const STUCK: Duration = Duration::from_secs(600);
 
 /// Before whatever a child tells; libtest prints to the same output.
 const MARK: &str = "@@";
@@ -38,11 +46,25 @@ fn command(before: &[&str], task: &str) -> Command {
 /// Runs a task, below the program `before` if there is one, and returns what the child told.
 #[track_caller]
 pub fn run(before: &[&str], task: &str) -> Vec<String> {
-    let output = command(before, task).stderr(Stdio::piped()).output();
-    let output = output.unwrap_or_else(|error| match before.first() {
+    run_for(Duration::ZERO, before, task)
+}
+
+/// The same of a task that is told to take so long.
+#[track_caller]
+pub fn run_for(length: Duration, before: &[&str], task: &str) -> Vec<String> {
+    let child = command(before, task).stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| match before.first() {
         Some(program) => panic!("{program} is needed: install its Debian package ({error})"),
         None => panic!("{error}"),
     });
+    let (process, (sender, receiver)) = (Pid::from_raw(child.id().try_into().unwrap()), channel());
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(length + STUCK) else {
+        // What runs below it may stay: nobody waits for it.
+        let _ = kill(process, Signal::SIGKILL);
+        panic!("{task}: it is stuck");
+    };
+    let output = output.unwrap();
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{task}: {}\n{out}\n{err}", output.status);
