@@ -254,7 +254,8 @@ fn each_call(scheme: &str, job: Job) {
         if !figures::long() {
             // One class for each call, all in turn, and of those that only look a few; others in each run.
             let class = classes[(at + seed) % classes.len()];
-            let tried = !LOOKING.contains(&call.name) || (at + seed / 20) % LOOKS_STRIDE == 0;
+            let tried =
+                !LOOKING.contains(&call.name) || (at + seed / 20).is_multiple_of(LOOKS_STRIDE);
             classes = tried.then_some(class).into_iter().collect();
         }
         cases.extend(classes.into_iter().map(|class| (call, class)));
