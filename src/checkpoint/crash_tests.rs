@@ -136,7 +136,7 @@ impl Recording {
         let tally = outcome.unwrap_or_else(|finding| panic!("{finding}"));
         assert!(tally.checked > tally.points / 4, "{tally:?}");
         figures::add("crash points", tally.points);
-        figures::add("states after a crash", tally.states);
+        figures::add("states after a crash", tally.checked);
     }
 }
 
