@@ -110,11 +110,6 @@ impl FaultPlan {
         self.seen.load(Ordering::SeqCst)
     }
 
-    /// The 0-based number of the operation that is to go wrong.
-    pub fn at(&self) -> u64 {
-        self.at
-    }
-
     /// The operation that went wrong, if one did.
     pub fn hit(&self) -> Option<&'static str> {
         *lock(&self.hit)

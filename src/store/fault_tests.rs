@@ -6,17 +6,16 @@ mod many;
 
 use std::time::Duration;
 
+use super::ObjectStore;
 use super::open::Store;
-use super::{CompressedForm, ObjectStore, ScanOptions};
 use crate::backend::fault::{Fault, FaultPlan, FaultyBackend, POISON};
 use crate::backend::{Backend, MemoryBackend, open_file};
 use crate::buffer::AlignedVec;
 use crate::config::{Config, ConfigBuilder};
-use crate::encode::sample::{compressed, mixed};
-use crate::encode::{Algorithm, Filter};
+use crate::encode::Algorithm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::figures;
-use crate::sync::{Arc, Mutex, Ordering, lock};
+use crate::sync::{Arc, Ordering, lock};
 use crate::uri::Location;
 
 const PART: usize = 64 * 1024;
@@ -51,12 +50,17 @@ fn disturbed(base: &str, backend: FaultyBackend, config: ConfigBuilder) -> Store
     Store::with_backend(&location, &config.build().unwrap(), Arc::new(backend))
 }
 
-/// Calls `f` with a plan for each class of fault at each of the first `operations` operations.
+/// Calls `f` with a plan for each class of fault at each of the first `operations` operations, as many as `f` does
+/// when nothing goes wrong. Each must be met.
 fn each_fault(operations: u64, f: impl Fn(&Arc<FaultPlan>)) {
     // Miri is slow, and sees the same memory in each of them.
     let classes = if cfg!(miri) { &[Fault::EIO, Fault::Panic][..] } else { &Fault::CLASSES };
     for fault in classes {
-        (0..operations).for_each(|k| f(&FaultPlan::new(*fault, k)));
+        for at in 0..operations {
+            let plan = FaultPlan::new(*fault, at);
+            f(&plan);
+            assert!(plan.hit().is_some(), "there is no such operation: {plan:?}");
+        }
     }
     figures::add("faults injected", operations * classes.len() as u64);
 }
@@ -190,72 +194,8 @@ fn every_operation_of_a_read_may_fail_or_panic() {
     });
 }
 
-/// An object of twelve frames, and its raw bytes.
-fn put_compressed(base: &str, inner: &Arc<dyn Backend>, uri: &str) -> (CompressedForm, Vec<u8>) {
-    let data = mixed(12 * PART - 100, 11);
-    let bytes = compressed(&data, PART, 1, Filter::Shuffle4).bytes;
-    let healthy = FaultPlan::healthy();
-    faulty(base, Arc::clone(inner), small(), &healthy).put(uri, &bytes).unwrap();
-    (CompressedForm::new(data.len() as u64, Filter::Shuffle4), data)
-}
-
-fn assert_frame_buffers_are_back(store: &Store) {
-    let engine = store.engine_for_test();
-    assert_eq!(engine.compute().reading_pool(0).taken(), 0, "frame buffers are missing");
-    assert_eq!(engine.pool().taken(), 0, "buffers are missing");
-}
-
-#[cfg(not(miri))]
-#[test]
-fn every_operation_of_a_compressed_read_may_fail_or_panic() {
-    over_media(|base, inner| {
-        let uri = format!("{base}/object");
-        let (form, data) = put_compressed(base, &inner, &uri);
-        let memory = Mutex::new(vec![0; data.len()]);
-        each_fault(14, |plan| {
-            let mut memory = lock(&memory);
-            let store = faulty(base, Arc::clone(&inner), small(), plan);
-            let outcome = match plan.at() % 2 {
-                0 => store.decompress_into(&uri, form, 0, &mut memory).map(drop),
-                _ => {
-                    let options = ScanOptions::new(PART as u64);
-                    store.scan_compressed(&uri, form, options, &mut |_| {}).map(drop)
-                }
-            };
-            match outcome {
-                Ok(()) => assert!(plan.expected().is_none(), "{plan:?}"),
-                Err(error) => assert_told(&error, plan),
-            }
-            assert_frame_buffers_are_back(&store);
-            store.decompress_into(&uri, form, 0, &mut memory).unwrap();
-            assert!(*memory == data);
-        });
-    });
-}
-
-#[cfg(not(miri))]
-#[test]
-fn a_stalled_compressed_read_returns_memory_only_when_nobody_writes_to_it() {
-    over_media(|base, inner| {
-        let uri = format!("{base}/object");
-        let (form, data) = put_compressed(base, &inner, &uri);
-        for (at, io_threads) in [(1, 2), (3, 2), (7, 8)] {
-            let plan = FaultPlan::new(Fault::Stall, at);
-            let config = small().timeout(TIMEOUT).io_threads(io_threads).compression_threads(1);
-            let store = faulty(base, Arc::clone(&inner), config, &plan);
-            let mut memory = vec![0; data.len()];
-            let error = store.decompress_into(&uri, form, 0, &mut memory).unwrap_err();
-            memory.fill(POISON);
-            assert_stalled(&error);
-            plan.release();
-            // What was under way ends before the engine does; what was queued is skipped.
-            drop(store);
-            assert!(memory.iter().all(|byte| *byte == POISON), "a thread wrote to returned memory");
-        }
-    });
-}
-
-/// The error of a stall names the thread, the part and the object, and how long it took.
+/// The error of a stall names the thread, the object and what is done to it, and how long it took.
+#[track_caller]
 fn assert_stalled(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     let text = error.to_string();
@@ -263,6 +203,21 @@ fn assert_stalled(error: &Error) {
         assert!(text.contains(needle), "{needle} missing in {text}");
     }
     assert!(error.elapsed().is_some());
+}
+
+/// Where parts stall, it names these too: some of the first `parts`.
+#[track_caller]
+fn assert_stalled_in(error: &Error, operation: &str, parts: u64) {
+    assert_stalled(error);
+    let text = error.to_string();
+    let at_work = format!("has been in \"{operation}\" ");
+    let named = text.split(&at_work).skip(1).map(|rest| {
+        let (part, rest) = rest.split_once(" of ").unwrap_or_default();
+        let object = rest.split(' ').next().unwrap_or_default();
+        part.parse().is_ok_and(|part: u64| part < parts) && object.ends_with("/object")
+    });
+    let named: Vec<bool> = named.collect();
+    assert!(!named.is_empty() && named.iter().all(|named| *named), "which part? {text}");
 }
 
 /// Releases the stall some time after the caller's deadline has passed, as a slow disk would.
@@ -287,9 +242,9 @@ fn a_stalled_write_returns_borrowed_memory_only_when_nobody_looks_at_it() {
         let error = writer.write_borrowed(&data).unwrap_err();
         // Ours again: a thread that still looked would see the poison.
         data.fill(POISON);
-        assert_stalled(&error);
+        assert_stalled_in(&error, "write part", 2);
         late.join().unwrap();
-        assert_stalled(&writer.finalize().unwrap_err());
+        assert_stalled_in(&writer.finalize().unwrap_err(), "write part", 2);
         assert_clean(&store, base);
         drop(store);
         assert!(!plan.saw_poison.load(Ordering::SeqCst), "a thread looked at returned memory");
@@ -307,7 +262,7 @@ fn a_stalled_read_returns_memory_only_when_nobody_writes_to_it() {
         let store = faulty(base, inner, small().timeout(TIMEOUT), &plan);
         let mut memory = vec![0; size];
         let late = release_late(&plan);
-        assert_stalled(&store.read_into(&uri, 0, &mut memory).unwrap_err());
+        assert_stalled_in(&store.read_into(&uri, 0, &mut memory).unwrap_err(), "read", 2);
         memory.fill(POISON);
         late.join().unwrap();
         drop(store);
@@ -320,7 +275,14 @@ fn a_stalled_read_returns_memory_only_when_nobody_writes_to_it() {
 #[test]
 fn errors_and_panics_below_return_borrowed_memory() {
     over_media(|base, inner| {
-        each_fault(6, |plan| {
+        let counting = FaultPlan::healthy();
+        let store = faulty(base, Arc::clone(&inner), small(), &counting);
+        let mut writer = store.get_writer(&format!("{base}/object")).unwrap();
+        writer.write_borrowed(&AlignedVec::zeroed(8 * PART).unwrap()).unwrap();
+        drop(writer);
+        let operations = counting.seen();
+        assert_eq!(operations, 9, "begin, eight parts");
+        each_fault(operations, |plan| {
             let store = faulty(base, Arc::clone(&inner), small(), plan);
             let mut data = AlignedVec::zeroed(8 * PART).unwrap();
             if let Ok(mut writer) = store.get_writer(&format!("{base}/object")) {
@@ -347,8 +309,9 @@ fn every_call_returns_in_time_while_the_medium_stalls() {
         let mut writer = store.get_writer(&uri).unwrap();
         // Two parts stall in the threads, two wait in the queue, one has no room.
         let error = (0..9).find_map(|_| writer.write_chunk(&data).err()).unwrap();
-        assert_stalled(&error);
-        assert_stalled(&store.stat(&uri).unwrap_err());
+        assert_stalled_in(&error, "write part", 2);
+        // Which waits for the same threads.
+        assert_stalled_in(&store.stat(&uri).unwrap_err(), "write part", 2);
         assert!(store.get_writer(&uri).is_err());
         plan.release();
         drop(writer);

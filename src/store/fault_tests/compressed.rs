@@ -1,9 +1,11 @@
-//! The same of writers that compress.
+//! The same of what is compressed.
 
 use super::*;
-use crate::encode::Compression;
+use crate::encode::sample::{compressed, mixed};
+use crate::encode::{Compression, Filter};
 use crate::limits::FRAME_BYTES_MIN;
-use crate::store::{ObjectWriter, WriteOptions};
+use crate::store::{CompressedForm, ObjectWriter, ScanOptions, WriteOptions};
+use crate::sync::Mutex;
 
 fn zstd() -> WriteOptions {
     WriteOptions::default().compression(Compression::zstd(1).unwrap())
@@ -107,7 +109,7 @@ fn a_stalled_medium_fails_a_compressed_write_in_time() {
         let store = faulty(base, inner, small().timeout(TIMEOUT), &plan);
         let mut writer = store.get_writer_with(&format!("{base}/object"), zstd()).unwrap();
         let error = (0..40).find_map(|_| steps(&mut *writer).err()).unwrap();
-        assert_stalled(&error);
+        assert_stalled_in(&error, "write part", 2);
         plan.release();
         drop(writer);
         assert_all_back(&store, base);
@@ -135,4 +137,80 @@ fn writers_filled_in_turn_wait_for_nobody() {
     let sizes: Vec<u64> = sizes.collect();
     assert_eq!(sizes, [sizes[0]; 3], "equal data gives equal objects");
     assert!(store.engine_for_test().compute().is_at_rest());
+}
+
+/// An object of twelve frames, and its raw bytes.
+fn put_compressed(base: &str, inner: &Arc<dyn Backend>, uri: &str) -> (CompressedForm, Vec<u8>) {
+    let data = mixed(12 * PART - 100, 11);
+    let bytes = compressed(&data, PART, 1, Filter::Shuffle4).bytes;
+    let healthy = FaultPlan::healthy();
+    faulty(base, Arc::clone(inner), small(), &healthy).put(uri, &bytes).unwrap();
+    (CompressedForm::new(data.len() as u64, Filter::Shuffle4), data)
+}
+
+fn assert_frame_buffers_are_back(store: &Store) {
+    let engine = store.engine_for_test();
+    assert_eq!(engine.compute().reading_pool(0).taken(), 0, "frame buffers are missing");
+    assert_eq!(engine.pool().taken(), 0, "buffers are missing");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn every_operation_of_a_compressed_read_may_fail_or_panic() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        let (form, data) = put_compressed(base, &inner, &uri);
+        let memory = Mutex::new(vec![0; data.len()]);
+        let decompress =
+            |store: &Store| store.decompress_into(&uri, form, 0, &mut lock(&memory)).map(drop);
+        let scan = |store: &Store| {
+            let options = ScanOptions::new(PART as u64);
+            store.scan_compressed(&uri, form, options, &mut |_| {}).map(drop)
+        };
+        let calls: [&dyn Fn(&Store) -> Result<()>; 2] = [&decompress, &scan];
+        for call in calls {
+            let counting = FaultPlan::healthy();
+            call(&faulty(base, Arc::clone(&inner), small(), &counting)).unwrap();
+            let operations = counting.seen();
+            // In memory a frame takes two where it lies over the end of a part.
+            assert!(operations >= 14, "open, the table, twelve frames, and not {operations}");
+            each_fault(operations, |plan| {
+                let store = faulty(base, Arc::clone(&inner), small(), plan);
+                match call(&store) {
+                    Ok(()) => assert!(plan.expected().is_none(), "{plan:?}"),
+                    Err(error) => assert_told(&error, plan),
+                }
+                assert_frame_buffers_are_back(&store);
+                lock(&memory).fill(0);
+                decompress(&store).unwrap();
+                assert!(*lock(&memory) == data);
+            });
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "zstd is C")]
+fn a_stalled_compressed_read_returns_memory_only_when_nobody_writes_to_it() {
+    over_media(|base, inner| {
+        let uri = format!("{base}/object");
+        let (form, data) = put_compressed(base, &inner, &uri);
+        for (at, io_threads) in [(1, 2), (3, 2), (7, 8)] {
+            let plan = FaultPlan::new(Fault::Stall, at);
+            let config = small().timeout(TIMEOUT).io_threads(io_threads).compression_threads(1);
+            let store = faulty(base, Arc::clone(&inner), config, &plan);
+            let mut memory = vec![0; data.len()];
+            let error = store.decompress_into(&uri, form, 0, &mut memory).unwrap_err();
+            memory.fill(POISON);
+            // The first read is of the table, which is no part.
+            match at {
+                1 => assert_stalled(&error),
+                _ => assert_stalled_in(&error, "read frame", 12),
+            }
+            plan.release();
+            // What was under way ends before the engine does; what was queued is skipped.
+            drop(store);
+            assert!(memory.iter().all(|byte| *byte == POISON), "a thread wrote to returned memory");
+        }
+    });
 }

@@ -174,7 +174,11 @@ fn every_operation_of_reading_many_may_fail_or_panic() {
         let sum = Algorithm::Crc32c.checksum(&data).to_string();
         let wanted: Vec<(&str, Option<&str>)> =
             uris.iter().map(|uri| (uri.as_str(), Some(sum.as_str()))).collect();
-        each_fault(2 * OBJECTS as u64, |plan| {
+        let before = counting.seen();
+        store.get_many(&wanted).into_iter().for_each(|got| assert!(got.unwrap() == data));
+        let operations = counting.seen() - before;
+        assert_eq!(operations, 2 * OBJECTS as u64, "open and read of each");
+        each_fault(operations, |plan| {
             let store = faulty(base, Arc::clone(&inner), small(), plan);
             let outcomes = store.get_many(&wanted);
             let failed: Vec<_> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
