@@ -25,6 +25,7 @@ macro_rules! over_media {
         over_media! { @ file, $($test),* }
         over_media! { @ direct, $($test),* }
         over_media! { @ s3, $($test),* }
+        over_media! { @ az, $($test),* }
     };
     (@ $scheme:ident, $($test:ident),*) => {
         mod $scheme {
@@ -52,13 +53,18 @@ fn settings() -> ConfigBuilder {
     small().compression_threads(2)
 }
 
+/// Settings that reach the server of a base, where it has one.
+fn reaching(config: ConfigBuilder, base: &str) -> ConfigBuilder {
+    match base.split(':').next().unwrap() {
+        "s3" => config.s3(servers::s3()),
+        "az" => config.azure(servers::az()),
+        _ => config,
+    }
+}
+
 /// A store of the child's own, over the same medium.
 fn anew(place: &Place) -> Arc<dyn ObjectStore> {
-    let config = match place.base.starts_with("s3:") {
-        true => settings().s3(servers::s3()),
-        false => settings(),
-    };
-    open_store(&place.base, &config.build().unwrap()).unwrap()
+    open_store(&place.base, &reaching(settings(), &place.base).build().unwrap()).unwrap()
 }
 
 fn refused<T>(what: &str, outcome: Result<T>) {
@@ -232,7 +238,11 @@ fn a_fork_at_any_moment_is_survived(scheme: &str) {
             figures::add("forks survived", 1);
         }
     });
-    let orphans = place.store.orphans(&place.base, Duration::ZERO).unwrap();
+    let mut orphans = place.store.orphans(&place.base, Duration::ZERO).unwrap();
+    if scheme == "az" {
+        // Blocks that Azure alone removes.
+        orphans.retain(|orphan| !orphan.uri.ends_with("?uncommitted"));
+    }
     assert!(orphans.is_empty(), "left over: {orphans:?}");
 }
 
@@ -335,14 +345,10 @@ fn a_store_that_nobody_has_used_is_the_childs_too(scheme: &str) {
 /// The last reference to a store goes in the child, with its queue, its pools and its connections.
 #[test]
 fn the_end_of_a_store_in_a_child_is_nothing_to_its_parent() {
-    for scheme in ["mem", "file", "s3"] {
+    for scheme in ["mem", "file", "s3", "az"] {
         for _ in 0..if long() { 50 } else { 3 } {
             let place = Place::new(scheme, settings());
-            let config = match scheme {
-                "s3" => settings().s3(servers::s3()),
-                _ => settings(),
-            };
-            let mut store = Some(open_store(&place.base, &config.build().unwrap()).unwrap());
+            let mut store = Some(anew(&place));
             let uri = place.uri("object");
             store.as_ref().unwrap().put_with(&uri, &noise(5 << 20, 1), zstd()).unwrap();
             in_child(|steps| {
