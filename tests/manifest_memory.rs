@@ -3,6 +3,7 @@
 //! One test in a process of its own: it reads the process's peak memory.
 
 use syncline::checkpoint::Manifest;
+use syncline::{ErrorKind, Result};
 
 #[path = "support/figures.rs"]
 mod figures;
@@ -40,8 +41,8 @@ fn manifest(ranks: usize, user_meta: &str) -> String {
     text + "]}"
 }
 
-/// Bytes of memory for each byte of the text.
-fn factor(what: &str, text: &str, most: u64) {
+/// Measures the bytes of memory for each byte of the text, and returns what came of reading it.
+fn factor(what: &str, text: &str, most: u64) -> Result<Manifest> {
     reset_peak();
     let before = peak_bytes();
     let read = Manifest::from_json(text.as_bytes());
@@ -49,23 +50,21 @@ fn factor(what: &str, text: &str, most: u64) {
     let factor = grown / text.len() as u64;
     println!("{what}: {factor} bytes for each byte of {}", text.len());
     assert!(factor <= most, "{what}: {factor} bytes for each byte, of at most {most}");
-    drop(read);
     figures::add("hostile inputs", 1);
+    read
 }
 
 #[test]
 fn memory_is_linear_in_the_text() {
     let ranks = if figures::long() { 10_000_000 } else { 200_000 };
     let many = manifest(ranks, "null");
-    assert_eq!(Manifest::from_json(many.as_bytes()).unwrap().shards.len(), ranks);
-    factor("shards", &many, FACTOR_OF_SHARDS);
+    assert_eq!(factor("shards", &many, FACTOR_OF_SHARDS).unwrap().shards.len(), ranks);
     // The last is missing, which is noticed when all are there.
-    factor(
-        "shards without the last",
-        &many.replacen(&ranks.to_string(), &(ranks + 1).to_string(), 1),
-        FACTOR_OF_SHARDS,
-    );
-    drop(many);
+    let one_more = many.replacen(&ranks.to_string(), &(ranks + 1).to_string(), 1);
+    let error = factor("shards without the last", &one_more, FACTOR_OF_SHARDS).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains(&format!("missing: {ranks}")), "{error}");
+    drop((many, one_more));
     let count = if figures::long() { 4_000_000 } else { 400_000 };
     for (what, one) in [
         ("numbers", "0,"),
@@ -75,12 +74,12 @@ fn memory_is_linear_in_the_text() {
         ("fields", "{\"\":0},"),
     ] {
         let list = one.repeat(count);
-        factor(what, &manifest(1, &format!("[{}]", list.trim_end_matches(','))), FACTOR_OF_META);
+        let text = manifest(1, &format!("[{}]", list.trim_end_matches(',')));
+        let read = factor(what, &text, FACTOR_OF_META).unwrap();
+        assert_eq!(read.user_meta.unwrap().as_array().unwrap().len(), count, "{what}");
     }
     let fields: String = (0..count).map(|n| format!("\"{n}\":0,")).collect();
-    factor(
-        "many fields",
-        &manifest(1, &format!("{{{}}}", fields.trim_end_matches(','))),
-        FACTOR_OF_META,
-    );
+    let text = manifest(1, &format!("{{{}}}", fields.trim_end_matches(',')));
+    let read = factor("many fields", &text, FACTOR_OF_META).unwrap();
+    assert_eq!(read.user_meta.unwrap().as_object().unwrap().len(), count);
 }

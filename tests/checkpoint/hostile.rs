@@ -301,6 +301,7 @@ fn keys_that_lead_elsewhere_are_neither_read_nor_removed(f: Fixture) {
         &long,
     ];
     let wanted = "shards/ckpt-2-x/rank-1.bin";
+    assert!(text.contains(wanted), "{text}");
     for key in some(&f, keys.to_vec()) {
         let manifest = sealed(text.replacen(wanted, key, 1).as_bytes());
         let shown: String = key.chars().take(60).collect();
