@@ -7,8 +7,6 @@ mod bad_input;
 mod checkpoints;
 #[path = "cli/compressed.rs"]
 mod compressed;
-#[path = "support/figures.rs"]
-mod figures;
 #[path = "cli/hostile.rs"]
 mod hostile;
 #[path = "cli/house.rs"]
@@ -27,3 +25,7 @@ mod sweep;
 mod test_servers;
 #[path = "cli/umask.rs"]
 mod umask;
+#[path = "support/watch.rs"]
+mod watch;
+
+use watch::figures;

@@ -70,7 +70,9 @@ pub trait Medium {
     /// Makes all that is there older.
     fn age(&self, by: Duration);
 
+    /// Who opens a store here has what it logs searched for secrets.
     fn settings(&self) -> ConfigBuilder {
+        crate::watch::watch();
         let config = syncline::Config::builder().part_bytes(self.part_bytes()).io_threads(2);
         let config = config.queue_depth_parts(2).open_writers_max(2).compression_threads(1);
         self.reaching(config.timeout(Duration::from_secs(60)))

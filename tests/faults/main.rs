@@ -16,8 +16,6 @@ mod ways;
 mod azure_model;
 #[path = "../support/data.rs"]
 mod data;
-#[path = "../support/figures.rs"]
-mod figures;
 #[path = "../support/in_time.rs"]
 mod in_time;
 #[path = "../support/child.rs"]
@@ -32,3 +30,7 @@ mod seed;
 mod service;
 #[path = "../support/side_by_side.rs"]
 mod side_by_side;
+#[path = "../support/watch.rs"]
+mod watch;
+
+use watch::figures;

@@ -12,11 +12,13 @@ mod writers;
 mod azure_model;
 #[path = "../support/data.rs"]
 mod data;
-#[path = "../support/figures.rs"]
-mod figures;
 #[path = "../support/in_time.rs"]
 mod in_time;
 #[path = "../support/s3_model.rs"]
 mod s3_model;
 #[path = "../support/scripted.rs"]
 mod scripted;
+#[path = "../support/watch.rs"]
+mod watch;
+
+use watch::figures;

@@ -89,8 +89,11 @@ pub fn refusal(medium: &str, status: u16, code: &str) -> crate::scripted::Answer
     }
 }
 
-/// How the medium's server at `url` is reached.
+/// How the medium's server at `url` is reached; what is logged on the way is searched for secrets.
 pub fn reaching(config: ConfigBuilder, medium: &str, url: &str) -> ConfigBuilder {
+    if ["s3", "az"].contains(&medium) {
+        crate::watch::watch();
+    }
     match medium {
         "s3" => config.s3(S3Config::new().endpoint(url).credentials("AKID", "secret", None)),
         // The key is the text `secret`.

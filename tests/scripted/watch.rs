@@ -1,6 +1,6 @@
 //! Secrets are found in what is logged, also where they are logged in pieces.
 
-use crate::watch::{Dump, found_in};
+use crate::watch::{Dump, Echoes, check, found_in};
 
 #[test]
 fn secrets_are_found_and_nothing_else() {
@@ -24,6 +24,16 @@ fn secrets_are_found_and_nothing_else() {
     ] {
         assert_eq!(found_in(text), None, "{text}");
     }
+}
+
+/// So they do not count as searched either.
+#[test]
+fn lines_that_servers_repeat_on_purpose_are_not_searched() {
+    let echoes = Echoes::begin();
+    assert!(!check("ureq_proto::util", "hunter2"));
+    assert!(check("syncline", "harmless"));
+    drop(echoes);
+    assert!(check("ureq_proto::util", "harmless"));
 }
 
 #[test]

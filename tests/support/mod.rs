@@ -7,11 +7,12 @@ use syncline::{AlignedVec, Config, ConfigBuilder, ObjectMeta, ObjectStore, Resul
 use tempfile::TempDir;
 
 pub mod data;
-pub mod figures;
 pub mod servers;
+pub mod watch;
 
 pub use data::noise;
 pub use figures::long;
+pub use watch::figures;
 
 /// A store over some medium, and a base URI below which the test may do what it likes.
 pub struct Place {

@@ -1,10 +1,15 @@
-//! The real servers that `tests/run` starts, by the variables it sets.
+//! The real servers that `tests/run` starts, by the variables it sets. Who reaches one has what it logs searched
+//! for secrets.
+//!
+//! Stands beside `watch.rs`, in the same module.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use syncline::{AzureConfig, S3Config};
+
+use super::watch::watch;
 
 /// A variable of the server's start script. A test that needs the server fails without it.
 fn variable(name: &str) -> String {
@@ -19,6 +24,7 @@ fn variable(name: &str) -> String {
 
 /// How the S3 server is reached.
 pub fn s3() -> S3Config {
+    watch();
     let [endpoint, key, secret] = ["ENDPOINT", "ACCESS_KEY", "SECRET_KEY"]
         .map(|name| variable(&format!("SYNCLINE_TEST_S3_{name}")));
     S3Config::new().endpoint(&endpoint).region("us-east-1").credentials(&key, &secret, None)
@@ -31,6 +37,7 @@ pub fn s3_base() -> String {
 
 /// How the Azure server is reached.
 pub fn az() -> AzureConfig {
+    watch();
     let [endpoint, key] =
         ["ENDPOINT", "KEY"].map(|name| variable(&format!("SYNCLINE_TEST_AZ_{name}")));
     AzureConfig::new().endpoint(&endpoint).account_key(&key)

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -30,9 +30,12 @@ static SECRETS: LazyLock<Vec<Secret>> = LazyLock::new(|| {
     secrets
 });
 
-/// Warnings and errors so far.
+/// Warnings and errors, kept once a test has asked for them: no other needs the memory, or the lock in a child of
+/// a fork.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static WARNINGS_WANTED: AtomicBool = AtomicBool::new(false);
 
+/// Lines that were searched.
 static LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Lines that are counted at a time: the last few of a process are not.
@@ -41,6 +44,8 @@ const LINES_COUNTED: u64 = 64;
 /// Looks at all that is logged from now on, in this process.
 pub fn watch() {
     static WATCH: Watch = Watch;
+    // Not while somebody forks.
+    LazyLock::force(&SECRETS);
     // Fails when it is set already.
     if log::set_logger(&WATCH).is_ok() {
         log::set_max_level(LevelFilter::Trace);
@@ -67,9 +72,10 @@ impl Drop for Echoes {
     }
 }
 
-/// What was warned of so far, in whatever test.
+/// What was warned of since the first call, in whatever test.
 pub fn warnings() -> Vec<String> {
     watch();
+    WARNINGS_WANTED.store(true, Ordering::SeqCst);
     WARNINGS.lock().unwrap().clone()
 }
 
@@ -85,14 +91,15 @@ impl Log for Watch {
         {
             return;
         }
-        if (LINES.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(LINES_COUNTED) {
-            figures::add("log lines searched for secrets", LINES_COUNTED);
-        }
         let text = record.args().to_string();
         // In the end of a thread there is no place to collect in; then each line stands for itself.
         let _ = DUMP.try_with(|dump| dump.borrow_mut().take(record.target(), &text));
-        check(record.target(), &text);
-        if record.level() <= Level::Warn {
+        if check(record.target(), &text)
+            && (LINES.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(LINES_COUNTED)
+        {
+            figures::add("log lines searched for secrets", LINES_COUNTED);
+        }
+        if record.level() <= Level::Warn && WARNINGS_WANTED.load(Ordering::SeqCst) {
             WARNINGS.lock().unwrap().push(text);
         }
     }
@@ -114,7 +121,7 @@ pub struct Dump(pub String);
 
 impl Dump {
     const ROW_CHARS: usize = 16;
-    const CHARS_MAX: usize = 64 * 1024;
+    const CHARS_MAX: usize = 16 * 1024;
 
     fn is_long(&self) -> bool {
         self.0.len() > Dump::CHARS_MAX
@@ -141,9 +148,10 @@ impl Drop for Dump {
     }
 }
 
-fn check(target: &str, text: &str) {
+/// Searches a text. `false` if it did not, since servers repeat secrets on purpose.
+pub fn check(target: &str, text: &str) -> bool {
     if ECHOES.load(Ordering::SeqCst) > 0 && target.contains("ureq") {
-        return;
+        return false;
     }
     if let Some(secret) = found_in(text) {
         // Not by the macros, whose output libtest keeps for itself; and without what was found.
@@ -151,6 +159,7 @@ fn check(target: &str, text: &str) {
         let _ = std::io::stderr().write_all(line.as_bytes());
         std::process::abort();
     }
+    true
 }
 
 /// What the first secret in a text is called.
