@@ -244,7 +244,9 @@ fn the_first_error_latches(scheme: &str, part: &str) {
     }
     assert_eq!(writer.reserve().unwrap_err().to_string(), failed.to_string());
     assert_eq!(writer.finalize().unwrap_err().to_string(), failed.to_string());
-    assert!(rig.service.keys().is_empty() && rig.service.unfinished().is_empty());
+    assert!(rig.service.keys().is_empty());
+    // What was on its way may be put once the service does as it is asked; Azure's blocks expire.
+    assert!(rig.service.unfinished().is_empty() || !rig.service.removes_unfinished());
     rig.assert_usable();
 }
 
