@@ -83,6 +83,7 @@ pub(crate) const POISON: u8 = 0xee;
 
 const WRITE: &str = "write part";
 const READ: &str = "read";
+const OPEN_AHEAD: &str = "open ahead";
 
 impl FaultPlan {
     pub fn new(fault: Fault, at: u64) -> Arc<FaultPlan> {
@@ -118,7 +119,8 @@ impl FaultPlan {
     /// The kind of the error that the caller must be told; `None` where what went wrong is made good.
     pub fn expected(&self) -> Option<ErrorKind> {
         match (self.fault, self.hit()) {
-            (_, None) => None,
+            // What could not be opened ahead is opened in its turn.
+            (_, None | Some(OPEN_AHEAD)) => None,
             // The rest is read by another call.
             (Fault::Short, Some(READ)) => None,
             (Fault::Short, Some(WRITE)) => Some(ErrorKind::ChecksumMismatch),
@@ -209,6 +211,12 @@ impl Backend for FaultyBackend {
     fn open(&self, key: &str, deadline: &Deadline) -> Result<Arc<dyn Source>> {
         let inner = self.plan.run("open", || self.inner.open(key, deadline))?;
         Ok(Arc::new(FaultySource { inner, plan: Arc::clone(&self.plan) }))
+    }
+
+    fn open_ahead(&self, key: &str, deadline: &Deadline) -> Option<Arc<dyn Source>> {
+        let inner = self.inner.open_ahead(key, deadline)?;
+        self.plan.run(OPEN_AHEAD, || Ok(())).ok()?;
+        Some(Arc::new(FaultySource { inner, plan: Arc::clone(&self.plan) }))
     }
 
     fn head(&self, key: &str, deadline: &Deadline) -> Result<ObjectMeta> {

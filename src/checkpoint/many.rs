@@ -102,9 +102,18 @@ impl CheckpointStore {
             let text = Receipt::new(layout, world_size, shard).to_json();
             Ok((self.base.uri(&layout.receipt_key(shard.rank)), text))
         };
-        let mut outcomes = Vec::with_capacity(shards.len());
+        let mut outcomes: Vec<Result<()>> = Vec::with_capacity(shards.len());
         // The texts of so many at a time are in memory.
         for some in shards.chunks(RECEIPTS_AT_ONCE) {
+            let last = outcomes.rchunks(RECEIPTS_AT_ONCE).next().unwrap_or_default();
+            let silent = |outcome: &Result<()>| outcome.as_ref().is_err_and(is_silence);
+            if let Some(Err(error)) = last.last()
+                && last.iter().all(silent)
+            {
+                let error = error.clone();
+                outcomes.extend(some.iter().map(|_| Err(error.clone())));
+                continue;
+            }
             let documents: Vec<Result<(String, Vec<u8>)>> = some.iter().map(document).collect();
             let known = documents.iter().flatten();
             let objects: Vec<(&str, &[u8])> =
@@ -131,6 +140,11 @@ impl CheckpointStore {
 
 /// Receipts whose texts are made before they are written.
 const RECEIPTS_AT_ONCE: usize = 512;
+
+/// Whether the medium has not answered: it is not asked for the rest.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Unavailable)
+}
 
 fn lost(operation: &'static str) -> Error {
     Error::new(ErrorKind::Cancelled, operation, "it was not written")
@@ -183,6 +197,8 @@ impl Reader {
         let take = |(rank, small): (&u32, Option<&ShardMeta>)| {
             match small.map(|shard| (shard, read.next())) {
                 Some((shard, Some(Ok(bytes)))) if bytes.len() as u64 == shard.size => Ok(bytes),
+                // To ask once more for each would take a timeout each.
+                Some((_, Some(Err(error)))) if is_silence(&error) => Err(error),
                 // What is wrong with it, and where, is found by reading it alone.
                 _ => self.read_shard_by_rank(manifest, *rank),
             }

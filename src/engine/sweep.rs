@@ -20,8 +20,8 @@ impl Engine {
     ///
     /// # Errors
     /// `TimedOut` if for one timeout no item was done, or the medium [answered](answered) none of those that
-    /// were begun side by side, for half of one: the next would take beyond it. No further item is begun then,
-    /// and those that were begun may still be under way.
+    /// were begun side by side, one after the other, for half of one: the next would take beyond it. No further
+    /// item is begun then, and those that were begun may still be under way.
     pub fn sweep<T: Send + Sync + 'static>(
         &self,
         operation: &'static str,
@@ -31,11 +31,13 @@ impl Engine {
     ) -> Result<()> {
         let (step, next) = (Arc::new(step), Arc::new(AtomicU64::new(0)));
         let begun = || next.load(Ordering::Acquire) as usize;
+        let mut silence = Duration::ZERO;
         while begun() < items.len() {
             let slice = Arc::new(Slice::default());
             self.sweep_on(operation, uri, items, &step, (&next, &slice))?;
+            silence = slice.silence().map_or(Duration::ZERO, |more| silence + more);
             if begun() < items.len()
-                && let Some(error) = self.unanswered(operation, slice.silence())
+                && let Some(error) = self.unanswered(operation, silence)
             {
                 return Err(error.with_uri(&**uri));
             }
@@ -103,14 +105,11 @@ impl Slice {
         now
     }
 
-    /// For how long the medium has answered nothing.
-    fn silence(&self) -> Duration {
-        match *lock(&self.began) {
-            Some(began) if !self.answered.load(Ordering::Acquire) => {
-                now().saturating_duration_since(began)
-            }
-            _ => Duration::ZERO,
-        }
+    /// For how long the medium has answered nothing; `None` if it has answered.
+    fn silence(&self) -> Option<Duration> {
+        let began = lock(&self.began).unwrap_or_else(now);
+        let answered = self.answered.load(Ordering::Acquire);
+        (!answered).then(|| now().saturating_duration_since(began))
     }
 }
 
@@ -195,5 +194,24 @@ mod tests {
         assert_eq!(swept.unwrap_err().kind(), ErrorKind::TimedOut);
         let done = done.load(Ordering::Acquire);
         assert!((1..=8).contains(&done), "{done} items of a medium that stands still were tried");
+    }
+
+    /// Such as one that no connection can be made to.
+    #[test]
+    fn a_sweep_of_a_medium_that_refuses_sooner_ends_too() {
+        let timeout = SWEEP_SLICE * 4;
+        let config = Config::builder().io_threads(2).timeout(timeout).build().unwrap();
+        let engine = Engine::new("sweep", None, &config);
+        let uri: Arc<str> = Arc::from("mem://sweep");
+        let (items, done): (Arc<[()]>, _) = (vec![(); 200].into(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&done);
+        let swept = engine.sweep("test", &uri, &items, move |(), _| {
+            std::thread::sleep(timeout / 10);
+            counted.fetch_add(1, Ordering::AcqRel);
+            false
+        });
+        assert_eq!(swept.unwrap_err().kind(), ErrorKind::TimedOut);
+        let done = done.load(Ordering::Acquire);
+        assert!(done < 100, "{done} items of a medium that answers nothing were tried");
     }
 }

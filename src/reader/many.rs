@@ -82,11 +82,15 @@ pub(crate) fn get_each(
         let (all, ahead) = (Arc::clone(&entries), AtomicU64::new(OPEN_AHEAD_OBJECTS));
         engine.sweep(READ, &uri, &entries, move |entry, deadline| {
             let opened = entry.take_turn();
+            if let Some(next) = all.get(ahead.fetch_add(1, Ordering::AcqRel) as usize) {
+                // What goes wrong with it comes again in its turn.
+                let _ = caught("open", || {
+                    next.open_ahead(&*backend, deadline);
+                    Ok(())
+                });
+            }
             let Ok(wanted) = &entry.wanted else { return true };
             let read = caught("read", || {
-                if let Some(next) = all.get(ahead.fetch_add(1, Ordering::AcqRel) as usize) {
-                    next.open_ahead(&*backend, deadline);
-                }
                 let source = opened.map_or_else(|| backend.open(&wanted.key, deadline), Ok)?;
                 wanted.read(&*source, &pool, deadline)
             });

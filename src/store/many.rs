@@ -1,7 +1,7 @@
 //! Many objects in one call: what of them goes together.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -34,7 +34,7 @@ pub(super) fn put(
         // Frames are compressed by a writer of their own.
         Compression::Zstd(_) => None,
     };
-    let asking = Asking { store, operation: PUT, given_up: None };
+    let asking = Asking::new(store, PUT);
     let mut window = Window { asking, spec, places: Vec::new(), objects: Vec::new(), bytes: 0 };
     let mut outcomes: Vec<Option<Result<ObjectMeta>>> = objects.iter().map(|_| None).collect();
     let mut keys: HashSet<String> = HashSet::new();
@@ -106,10 +106,16 @@ impl Window<'_> {
 struct Asking<'a> {
     store: &'a Store,
     operation: &'static str,
+    /// For how long it has answered nothing.
+    silence: Duration,
     given_up: Option<Error>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    fn new(store: &'a Store, operation: &'static str) -> Asking<'a> {
+        Asking { store, operation, silence: Duration::ZERO, given_up: None }
+    }
+
     /// Asks for one object, unless nothing is asked for any more.
     fn ask<T>(&mut self, uri: &str, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         if let Some(error) = &self.given_up {
@@ -123,9 +129,11 @@ impl Asking<'_> {
 
     /// Notes what came of what was asked for then.
     fn note<T>(&mut self, started: Instant, outcomes: &[Result<T>]) {
-        if !outcomes.iter().any(answered) {
-            let silence = now().saturating_duration_since(started);
-            self.given_up = self.store.engine().unanswered(self.operation, silence);
+        if outcomes.iter().any(answered) {
+            self.silence = Duration::ZERO;
+        } else {
+            self.silence += now().saturating_duration_since(started);
+            self.given_up = self.store.engine().unanswered(self.operation, self.silence);
         }
     }
 }
@@ -165,10 +173,8 @@ pub(super) fn get(store: &Store, objects: &[(&str, Option<&str>)]) -> Vec<Result
         let Named { uri, key } = store.object(uri)?;
         Ok(Wanted { uri, key, expected: parsed })
     };
-    let started = now();
     let outcomes = get_each(store.engine(), store.backend(), objects.iter().map(wanted).collect());
-    let mut asking = Asking { store, operation: GET, given_up: None };
-    asking.note(started, &outcomes);
+    let mut asking = Asking::new(store, GET);
     let read = |(outcome, (uri, expected)): (Result<Option<Bytes>>, &(&str, Option<&str>))| {
         match (outcome, expected) {
             (Ok(Some(bytes)), _) => Ok(bytes),
@@ -224,15 +230,14 @@ mod tests {
     use crate::backend::MemoryBackend;
     use crate::config::Config;
     use crate::uri::Location;
-    use std::time::Duration;
 
     #[test]
     fn a_medium_that_answers_nothing_is_not_asked_again() {
-        let timeout = Duration::from_millis(40);
+        let timeout = Duration::from_millis(1000);
         let (uri, config) = ("mem://asking/x", Config::builder().timeout(timeout).build().unwrap());
         let backend = Arc::new(MemoryBackend::new("asking"));
         let store = Store::with_backend(&Location::parse(uri).unwrap(), &config, backend);
-        let mut asking = Asking { store: &store, operation: PUT, given_up: None };
+        let mut asking = Asking::new(&store, PUT);
         let mut ask = |kind, takes| {
             let mut asked = false;
             let outcome = asking.ask(uri, || {
@@ -243,9 +248,10 @@ mod tests {
             outcome.unwrap_err();
             asked
         };
-        // A late answer is one, and a failure that comes at once says little.
+        // A late answer is one, and a failure that comes at once says little; several of them say more.
         assert!(ask(ErrorKind::NotFound, timeout) && ask(ErrorKind::Unavailable, Duration::ZERO));
-        assert!(ask(ErrorKind::TimedOut, timeout));
+        assert!(ask(ErrorKind::Unavailable, timeout / 4) && ask(ErrorKind::NotFound, timeout));
+        assert!(ask(ErrorKind::Unavailable, timeout / 4) && ask(ErrorKind::TimedOut, timeout / 2));
         assert!(!ask(ErrorKind::TimedOut, timeout), "the medium was asked once more");
     }
 

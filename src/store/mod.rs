@@ -89,7 +89,8 @@ pub trait ObjectStore: Send + Sync {
     }
 
     /// Writes many whole objects, each as [`put_with`](ObjectStore::put_with) would, and tells in their order what
-    /// became of each: one that fails takes no other with it. When the call returns, those that are told to be
+    /// became of each: one that fails takes no other with it, unless the medium has answered nothing for half a
+    /// timeout; then what was not begun fails with `TimedOut`. When the call returns, those that are told to be
     /// there are durable. Objects of one name are written one after the other.
     ///
     /// Objects of at most [`Config::part_bytes`] that are not compressed are written in windows: the bytes of
@@ -121,8 +122,9 @@ pub trait ObjectStore: Send + Sync {
     }
 
     /// Many whole objects, each compared with its checksum (such as `"crc32c:e3069283"`) where one is given,
-    /// side by side. In their order; one that fails takes no other with it. All of them are in memory when the
-    /// call returns: of many, ask for some at a time.
+    /// side by side. In their order; one that fails takes no other with it, unless the medium has answered nothing
+    /// for half a timeout; then what was not begun fails with `TimedOut`. All of them are in memory when the call
+    /// returns: of many, ask for some at a time.
     ///
     /// # Errors
     /// For each object as [`get`](ObjectStore::get) and
