@@ -23,7 +23,7 @@ mod matrix;
 #[path = "../../tests/support/crash/mutations.rs"]
 mod mutations;
 
-use matrix::{Known, Place, crash_everywhere};
+use matrix::{Known, Place, crash_everywhere, state};
 use mutations::MUTATIONS;
 
 const BASE: &str = "mem://disk/base";
@@ -138,18 +138,6 @@ impl Recording {
         figures::add("crash points", tally.points);
         figures::add("states after a crash", tally.checked);
     }
-}
-
-/// Bytes that differ from seed to seed and are half text, so that they compress.
-fn state(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut x = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let next = |n: usize| {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        if n % 8192 < 4096 { x as u8 } else { b'a' + (seed % 20) as u8 }
-    };
-    (0..bytes).map(next).collect()
 }
 
 fn send(store: &CheckpointStore, layout: &KeyLayout, way: Way, data: &[Vec<u8>]) -> Result<()> {

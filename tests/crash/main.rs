@@ -28,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use ::syncline as library;
 use library::Config;
 use library::checkpoint::CheckpointStore;
-use matrix::{Known, Place, crash_everywhere};
+use matrix::{Known, Place, crash_everywhere, state};
 use model::{Disk, Image, Operation, Survival};
 use mutations::MUTATIONS;
 use tempfile::TempDir;
@@ -179,18 +179,6 @@ impl Machine {
 
 fn manifest_key(step: u64) -> String {
     format!("manifests/ckpt-{step}-{TS}.json")
-}
-
-/// Bytes that differ from seed to seed and are half text, so that they compress.
-fn state(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut x = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let next = |n: usize| {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        if n % 8192 < 4096 { x as u8 } else { b'a' + (seed % 20) as u8 }
-    };
-    (0..bytes).map(next).collect()
 }
 
 /// First save, second, one that is compressed, and the prune of two of them.

@@ -15,6 +15,18 @@ use super::library::checkpoint::{CheckpointInfo, CheckpointStore, Manifest};
 use super::library::{ErrorKind, Timestamp};
 use super::model::{AnyOf, Disk, Image};
 
+/// Bytes that differ from seed to seed and are half text, so that they compress.
+pub fn state(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut x = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = |n: usize| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        if n % 8192 < 4096 { x as u8 } else { b'a' + (seed % 20) as u8 }
+    };
+    (0..bytes).map(next).collect()
+}
+
 /// What is wrong after a crash.
 pub type Finding = String;
 
