@@ -7,6 +7,8 @@ use syncline::{ErrorKind, Result};
 
 #[path = "support/figures.rs"]
 mod figures;
+#[path = "support/peak.rs"]
+mod peak;
 
 /// Bytes of memory for each byte of a text that its shards make most of: the shortest entries.
 const FACTOR_OF_SHARDS: u64 = 40;
@@ -16,18 +18,6 @@ const FACTOR_OF_META: u64 = 160;
 
 /// Beside it: pages of code and heap touched for the first time.
 const BESIDE_BYTES: u64 = 16 << 20;
-
-/// Peak resident memory of this process in bytes, from /proc/self/status.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// Makes the peak start again from what is resident now.
-fn reset_peak() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
 
 fn manifest(ranks: usize, user_meta: &str) -> String {
     let mut text = format!(
@@ -43,10 +33,9 @@ fn manifest(ranks: usize, user_meta: &str) -> String {
 
 /// Measures the bytes of memory for each byte of the text, and returns what came of reading it.
 fn factor(what: &str, text: &str, most: u64) -> Result<Manifest> {
-    reset_peak();
-    let before = peak_bytes();
+    let before = peak::reset();
     let read = Manifest::from_json(text.as_bytes());
-    let grown = peak_bytes().saturating_sub(before).saturating_sub(BESIDE_BYTES);
+    let grown = peak::bytes().saturating_sub(before).saturating_sub(BESIDE_BYTES);
     let factor = grown / text.len() as u64;
     println!("{what}: {factor} bytes for each byte of {}", text.len());
     assert!(factor <= most, "{what}: {factor} bytes for each byte, of at most {most}");

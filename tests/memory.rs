@@ -2,6 +2,8 @@
 //!
 //! One test in a process of its own: it counts every allocation, and reads the process's peak memory.
 
+#[path = "support/peak.rs"]
+mod peak;
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -43,18 +45,6 @@ fn allowed(way: &str) -> u64 {
     if way == "write_borrowed" { (PARTS / 2) as u64 } else { 0 }
 }
 
-/// Peak resident memory of this process in bytes, from /proc/self/status.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// Makes the peak start again from what is resident now.
-fn reset_peak() {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-}
-
 /// Writes parts and returns the allocations from the third quarter on, when all is warm.
 fn allocations_of(
     writer: &mut dyn ObjectWriter,
@@ -83,8 +73,7 @@ fn memory_is_bounded_and_parts_allocate_nothing() {
         let place = Place::new(scheme, config());
         let uri = place.uri("object");
         let options = WriteOptions::default().size_hint_bytes((PARTS * PART) as u64);
-        reset_peak();
-        let before = peak_bytes();
+        let before = peak::reset();
         let mut counts = Vec::new();
         for way in ["write_chunk", "write_owned", "reserve", "write_borrowed"] {
             let pass = || {
@@ -116,7 +105,7 @@ fn memory_is_bounded_and_parts_allocate_nothing() {
         }
         let blocks = place.store.block_checksums(&uri, PART as u64).unwrap();
         assert_eq!(blocks.size_bytes(), (PARTS * PART) as u64);
-        let grown = peak_bytes().saturating_sub(before);
+        let grown = peak::bytes().saturating_sub(before);
         // Beside the buffers: the threads' stacks, and pages of code and heap touched for the first time.
         let beside = 4 << 20;
         assert!(grown <= bound + beside, "{scheme}: {grown} bytes of a bound of {bound}");

@@ -2,6 +2,8 @@
 //!
 //! One test in a process of its own, whose peak memory it reads.
 
+#[path = "support/peak.rs"]
+mod peak;
 mod support;
 
 use support::Place;
@@ -24,19 +26,6 @@ fn zstd_bytes(level: i32) -> u64 {
 /// the allocator keeps for each thread.
 const BESIDE_BYTES: u64 = 16 << 20;
 
-/// A number of this process in bytes, from /proc/self/status.
-fn status_bytes(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// Makes the peak start again from what is resident now, and returns that.
-fn reset_peak() -> u64 {
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    status_bytes("VmRSS:")
-}
-
 /// A quarter does not shrink, the rest does to a fraction.
 fn data(bytes: usize) -> AlignedVec {
     let mut data = support::aligned_noise(bytes, 1);
@@ -57,7 +46,7 @@ fn round(
     back: &mut [u8],
 ) -> (u64, u64, u64) {
     let layout = checkpoints.layout(1, Timestamp::now());
-    let before = reset_peak();
+    let before = peak::reset();
     let ranks: Vec<_> = (0..RANKS).map(|rank| checkpoints.writer(RANKS, rank).unwrap()).collect();
     let mut writers: Vec<_> =
         ranks.iter().map(|rank| rank.get_shard_writer(&layout).unwrap()).collect();
@@ -76,9 +65,9 @@ fn round(
     let shards: Vec<_> = finalized.collect();
     let stored = shards.iter().map(|shard| shard.size).sum();
     ranks[0].finalize_checkpoint(&layout, "generic", 0, shards, None).unwrap();
-    let written = status_bytes("VmHWM:").saturating_sub(before);
+    let written = peak::bytes().saturating_sub(before);
 
-    let before = reset_peak();
+    let before = peak::reset();
     let reader = checkpoints.reader();
     let manifest = reader.latest().unwrap().unwrap();
     for rank in 0..RANKS {
@@ -93,7 +82,7 @@ fn round(
     }
     let info = reader.list_checkpoints().unwrap().pop().unwrap();
     assert!(checkpoints.verify(&info, &|_| ()).unwrap().is_good());
-    (written, status_bytes("VmHWM:").saturating_sub(before), stored)
+    (written, peak::bytes().saturating_sub(before), stored)
 }
 
 #[test]

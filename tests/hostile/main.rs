@@ -10,6 +10,8 @@ mod rig;
 
 #[path = "../support/data.rs"]
 mod data;
+#[path = "../support/peak.rs"]
+mod peak;
 #[path = "../support/scripted.rs"]
 mod scripted;
 #[path = "../support/watch.rs"]

@@ -10,6 +10,7 @@ use syncline::{
 };
 
 use crate::data::noise;
+use crate::peak;
 use crate::scripted::{Request, Server, Step};
 
 /// The least that S3 takes as a part.
@@ -168,7 +169,7 @@ impl Growth {
             peaks.push(None);
         }
         peaks[own] = Some(0);
-        Growth { before: peak_bytes(), own }
+        Growth { before: peak::bytes(), own }
     }
 
     fn end(self) -> u64 {
@@ -179,15 +180,8 @@ impl Growth {
 
 fn note_peak() -> MutexGuard<'static, Vec<Option<u64>>> {
     let mut peaks = PEAKS.lock().unwrap();
-    let peak = peak_bytes();
+    let peak = peak::bytes();
     peaks.iter_mut().flatten().for_each(|noted| *noted = peak.max(*noted));
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    peak::reset();
     peaks
-}
-
-/// Peak resident memory of this process since it was last noted, in bytes, from /proc/self/status.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -14,6 +14,8 @@ mod azure_model;
 mod data;
 #[path = "../support/in_time.rs"]
 mod in_time;
+#[path = "../support/peak.rs"]
+mod peak;
 #[path = "../support/s3_model.rs"]
 mod s3_model;
 #[path = "../support/scripted.rs"]

@@ -7,7 +7,7 @@ use syncline::{Bytes, Config, ObjectStore, Result, open_store};
 
 use crate::data::noise;
 use crate::place::{Place, reaching};
-use crate::{child, figures};
+use crate::{child, figures, peak};
 
 const WRITERS: usize = 64;
 
@@ -80,8 +80,7 @@ pub fn child(medium: &str, base: &str, url: &str) {
     let first = std::sync::OnceLock::new();
     let together = Barrier::new(WRITERS);
     // The program's own.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = peak_bytes();
+    let before = peak::reset();
     std::thread::scope(|scope| {
         for n in 0..WRITERS {
             let (store, data, done, first, together) = (&store, &data, &done, &first, &together);
@@ -96,7 +95,7 @@ pub fn child(medium: &str, base: &str, url: &str) {
             });
         }
     });
-    let grown = peak_bytes().saturating_sub(before);
+    let grown = peak::bytes().saturating_sub(before);
     for n in 0..WRITERS {
         assert!(store.get(&format!("{base}/object-{n}")).unwrap() == data, "object {n}");
     }
@@ -125,11 +124,4 @@ pub fn write(store: &dyn ObjectStore, uri: &str, data: &[u8], way: usize) -> Res
         }
     }
     writer.finalize().map(drop)
-}
-
-/// Peak resident memory of this process in bytes.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
