@@ -204,40 +204,50 @@ fn with_own_store(place: &Place, name: &str) {
     store.delete(&uri).unwrap();
 }
 
+/// Does something while two threads are busy.
+fn beside_two_threads(busy: impl Fn(usize) + Sync, f: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        for n in 0..2 {
+            let (busy, over) = (&busy, &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    busy(n);
+                }
+            });
+        }
+        f();
+    });
+}
+
 /// Others of the host's threads are in the midst of everything, with whatever locks they hold, when one forks.
 fn a_fork_at_any_moment_is_survived(scheme: &str) {
     let forks = if long() { 400 } else { 12 };
     let place = Place::new(scheme, settings().io_threads(2));
     place.store.put(&place.uri("there"), b"there").unwrap();
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _over = SetOnDrop(&over);
-        for n in 0..2 {
-            let (place, over) = (&place, &over);
-            scope.spawn(move || {
-                while !over.load(Ordering::Relaxed) {
-                    keep_busy(place, n);
+    beside_two_threads(
+        |n| keep_busy(&place, n),
+        || {
+            for n in 0..forks {
+                let mut begun = Begun::new(&place, "mine", WriteOptions::default());
+                let mut frames = Begun::new(&place, "mine.zst", zstd());
+                begun.write(3 * place.part() + n);
+                frames.write(5 * 1024 * 1024);
+                // Some moment within what the others do.
+                std::thread::sleep(Duration::from_micros((n as u64 * 7919) % 3000));
+                let mut both = Some((begun, frames));
+                let child = in_child(|steps| in_the_midst(&place, both.take().unwrap(), n, steps));
+                child.ends_well();
+                let (begun, frames) = both.unwrap();
+                if n.is_multiple_of(8) {
+                    begun.finish(&place);
+                    frames.finish(&place);
                 }
-            });
-        }
-        for n in 0..forks {
-            let mut begun = Begun::new(&place, "mine", WriteOptions::default());
-            let mut frames = Begun::new(&place, "mine.zst", zstd());
-            begun.write(3 * place.part() + n);
-            frames.write(5 * 1024 * 1024);
-            // Some moment within what the others do.
-            std::thread::sleep(Duration::from_micros((n as u64 * 7919) % 3000));
-            let mut both = Some((begun, frames));
-            let child = in_child(|steps| in_the_midst(&place, both.take().unwrap(), n, steps));
-            child.ends_well();
-            let (begun, frames) = both.unwrap();
-            if n.is_multiple_of(8) {
-                begun.finish(&place);
-                frames.finish(&place);
+                figures::add("forks survived", 1);
             }
-            figures::add("forks survived", 1);
-        }
-    });
+        },
+    );
     let mut orphans = place.store.orphans(&place.base, Duration::ZERO).unwrap();
     if scheme == "az" {
         // Blocks that Azure alone removes.
@@ -251,18 +261,9 @@ fn a_fork_at_any_moment_is_survived(scheme: &str) {
 fn a_child_waits_for_no_lock_of_its_parents_threads() {
     let forks = if long() { 20_000 } else { 300 };
     let place = Place::new("mem", settings());
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _over = SetOnDrop(&over);
-        for n in 0..2 {
-            let (place, over) = (&place, &over);
-            scope.spawn(move || {
-                let data = noise(8 * place.part(), n);
-                while !over.load(Ordering::Relaxed) {
-                    place.store.put(&place.uri(&format!("busy-{n}")), &data).unwrap();
-                }
-            });
-        }
+    let data = [0, 1].map(|n| noise(8 * place.part(), n));
+    let put = |n: usize| drop(place.store.put(&place.uri(&format!("busy-{n}")), &data[n]).unwrap());
+    beside_two_threads(put, || {
         for n in 0..forks {
             let mut writer = place.store.get_writer(&place.uri("mine")).unwrap();
             writer.write_chunk(&noise(2 * place.part() + 10, n)).unwrap();
